@@ -1,0 +1,44 @@
+/**
+ * The forward process of latent diffusion: variances β_t linear in √β ("scaled linear", Rombach et al. 2022) and their
+ * cumulative products ᾱ_t = ∏ (1 − β_s), Ho et al. 2020 (Eq. 4). In float64.
+ */
+
+/** What defines a schedule; a model folder's `schedule`. */
+export interface ScheduleConfig {
+  /** Number of training timesteps T. */
+  timesteps: number;
+  betaStart: number;
+  betaEnd: number;
+}
+
+/** β_t and ᾱ_t for t = 0 … T − 1. */
+export interface Schedule {
+  readonly timesteps: number;
+  readonly betas: Float64Array;
+  readonly alphasCumprod: Float64Array;
+}
+
+/** The schedule of LDM text2img-large. */
+export const ldmSchedule: ScheduleConfig = { timesteps: 1000, betaStart: 0.00085, betaEnd: 0.012 };
+
+/**
+ * β_t = (√β₀ + t/(T−1)·(√β_{T−1} − √β₀))² and ᾱ_t.
+ * @example
+ * ```ts
+ * import { createSchedule } from "./schedule.ts";
+ * const { alphasCumprod } = createSchedule();
+ * if (Math.abs(alphasCumprod[999] - 0.004660098513077238) > 1e-15) throw new Error("not LDM's schedule");
+ * ```
+ */
+export function createSchedule({ timesteps, betaStart, betaEnd }: ScheduleConfig = ldmSchedule): Schedule {
+  const low = Math.sqrt(betaStart), high = Math.sqrt(betaEnd);
+  const betas = Float64Array.from({ length: timesteps }, (_, t) => (low + t / (timesteps - 1) * (high - low)) ** 2);
+  let product = 1;
+  const alphasCumprod = betas.map((beta) => product *= 1 - beta);
+  return { timesteps, betas, alphasCumprod };
+}
+
+/** Signal-to-noise ratio ᾱ/(1 − ᾱ), for loss weightings such as min-SNR (Hang et al. 2023). */
+export function signalToNoise(alphaCumprod: number): number {
+  return alphaCumprod / (1 - alphaCumprod);
+}
