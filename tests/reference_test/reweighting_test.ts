@@ -1,0 +1,51 @@
+/** The re-weighting maps: the worked vector of the method's notes, dilation by timestep, and the properties of both forms. */
+import assert from "node:assert/strict";
+import { assertClose, map, ndarray, normals, uniforms } from "../support/arrays.ts";
+import {
+  dilateMask,
+  dilationHalfWidth,
+  officialWeightMap,
+  paperWeightMap,
+  weightMapOfDistance,
+} from "../reference/reweighting.ts";
+
+const line = (...values: number[]) => ndarray([1, 1, values.length, 1], values);
+
+Deno.test("official: distances 1, 2, 4 give 12/7, 6/7, 3/7, clamped to [1, 1.5]", () => {
+  const distance = line(1, 2, 4), mask = line(1, 1, 1);
+  assertClose(weightMapOfDistance(distance, mask, [0, 10]), line(12 / 7, 6 / 7, 3 / 7), 1e-15);
+  assertClose(weightMapOfDistance(distance, mask), line(1.5, 1, 1), 0);
+});
+
+Deno.test("official: weight 1 outside the mask, where the distance is 0, and everywhere if no pixel counts", () => {
+  assertClose(weightMapOfDistance(line(1, 9, 0, 3), line(1, 0, 1, 1), [0, 10]), line(3 * 0.75, 1, 1, 3 * 0.25), 1e-15);
+  assertClose(weightMapOfDistance(line(5, 5), line(0, 0)), line(1, 1), 0);
+});
+
+Deno.test("official: half-widths by timestep", () => {
+  const first = [901, 900, 776, 651, 526, 401, 276, 151, 26, 21, 1].map((t) => dilationHalfWidth(t, 200));
+  assert.deepEqual(first, [8, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0]);
+  assert.equal(dilationHalfWidth(901, 50), 16);
+});
+
+Deno.test("official: the mask grows to a square, and the map follows the latents", () => {
+  const mask = ndarray([1, 7, 7, 1]);
+  mask.data[3 * 7 + 3] = 1;
+  assert.equal(dilateMask(mask, 2).data.reduce((sum, m) => sum + m, 0), 25);
+  const x = normals([1, 7, 7, 4], "x"), z0 = normals([1, 7, 7, 4], "z0");
+  const result = officialWeightMap({ x, z0, mask, timestep: 160, steps: 200 }, [0, Infinity]);
+  assertClose(result.mask, dilateMask(mask, 2), 0);
+  const inside = result.weights.data.filter((_, i) => result.mask.data[i] === 1);
+  assert.ok(Math.abs(inside.reduce((sum, w) => sum + w, 0) - 25) < 1e-12, "weights inside the mask average to 1");
+  assert.ok(result.weights.data.every((w, i) => result.mask.data[i] === 1 || w === 1));
+});
+
+Deno.test("paper: weights inside average to 1, the most normal pixel weighs most, and small distances do not overflow", () => {
+  const mask = line(1, 1, 1, 0), w = paperWeightMap(line(0.5, 1, 2, 7), mask);
+  const e = [2, 1, 0.5].map(Math.exp), sum = e[0] + e[1] + e[2];
+  assertClose(w, line(3 * e[0] / sum, 3 * e[1] / sum, 3 * e[2] / sum, 1), 1e-14);
+  assertClose(paperWeightMap(line(1e-9, 1, 2, 7), mask), line(3, 0, 0, 1), 1e-12);
+  const delta = uniforms([2, 4, 4, 1], "delta", 0.1, 1), all = ndarray([2, 4, 4, 1], 1);
+  assertClose(paperWeightMap(delta, all, { temperature: 1e9 }), all, 1e-6);
+  assertClose(paperWeightMap(delta, map(all, () => 0)), all, 0);
+});
