@@ -3,13 +3,7 @@
  * cumulative products ᾱ_t = ∏ (1 − β_s), Ho et al. 2020 (Eq. 4). In float64.
  */
 
-/** What defines a schedule; a model folder's `schedule`. */
-export interface ScheduleConfig {
-  /** Number of training timesteps T. */
-  timesteps: number;
-  betaStart: number;
-  betaEnd: number;
-}
+import type { ScheduleConfig } from "../weights/config.ts";
 
 /** β_t and ᾱ_t for t = 0 … T − 1. */
 export interface Schedule {

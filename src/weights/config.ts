@@ -1,0 +1,165 @@
+/** `config.json` of a model folder: the sizes of its autoencoder, U-Net and text tower, checked when it is read. */
+
+import { UserError } from "../errors.ts";
+
+/** KL autoencoder of latent diffusion. The image side shrinks by patchSize · 2^(levels − 1). */
+export interface AutoencoderConfig {
+  /** Side of the pixel blocks that become channels before the first convolution; 1 for LDM's own. */
+  patchSize: number;
+  inChannels: number;
+  outChannels: number;
+  channels: number;
+  channelMult: number[];
+  numResBlocks: number;
+  zChannels: number;
+  embedDim: number;
+  /** Whether the middle of encoder and decoder has a self-attention block. */
+  midAttention: boolean;
+  numGroups: number;
+}
+
+/** U-Net of latent diffusion with cross-attention. */
+export interface UnetConfig {
+  inChannels: number;
+  outChannels: number;
+  modelChannels: number;
+  channelMult: number[];
+  numResBlocks: number;
+  /** Whether each level has transformers, one entry per channelMult. */
+  attentionLevels: boolean[];
+  numHeads: number;
+  contextDim: number;
+  numGroups: number;
+}
+
+/** Transformer encoder over word pieces. */
+export interface TextConfig {
+  vocabSize: number;
+  width: number;
+  depth: number;
+  heads: number;
+  headDim: number;
+  maxLength: number;
+}
+
+/** Diffusion schedule, linear in √β. */
+export interface ScheduleConfig {
+  /** Number of training timesteps T. */
+  timesteps: number;
+  betaStart: number;
+  betaEnd: number;
+}
+
+/** The whole `config.json`. */
+export interface ModelConfig {
+  format: "anomalydiffusion-model";
+  version: 1;
+  name: string;
+  /** Image side in pixels that the model was trained on. */
+  resolution: number;
+  /** Factor on latents after encoding. */
+  scaleFactor: number;
+  autoencoder: AutoencoderConfig;
+  unet: UnetConfig;
+  text: TextConfig;
+  schedule: ScheduleConfig;
+  /** How the model came to be; free form. */
+  training?: unknown;
+}
+
+type Rule = "count" | "positive" | "text" | "flag" | "positives" | "flags" | { [key: string]: Rule };
+
+const rules: { [key: string]: Rule } = {
+  name: "text",
+  resolution: "count",
+  scaleFactor: "positive",
+  autoencoder: {
+    patchSize: "count",
+    inChannels: "count",
+    outChannels: "count",
+    channels: "count",
+    channelMult: "positives",
+    numResBlocks: "count",
+    zChannels: "count",
+    embedDim: "count",
+    midAttention: "flag",
+    numGroups: "count",
+  },
+  unet: {
+    inChannels: "count",
+    outChannels: "count",
+    modelChannels: "count",
+    channelMult: "positives",
+    numResBlocks: "count",
+    attentionLevels: "flags",
+    numHeads: "count",
+    contextDim: "count",
+    numGroups: "count",
+  },
+  text: { vocabSize: "count", width: "count", depth: "count", heads: "count", headDim: "count", maxLength: "count" },
+  schedule: { timesteps: "count", betaStart: "positive", betaEnd: "positive" },
+};
+
+const isPositive = (value: unknown) => typeof value === "number" && Number.isFinite(value) && value > 0;
+const isFlag = (value: unknown) => typeof value === "boolean";
+const isList = (value: unknown, of: (item: unknown) => boolean) =>
+  Array.isArray(value) && value.length > 0 && value.every(of);
+
+const kinds: Record<Extract<Rule, string>, [expected: string, test: (value: unknown) => boolean]> = {
+  count: ["a whole number above 0", (value) => isPositive(value) && Number.isInteger(value)],
+  positive: ["a number above 0", isPositive],
+  text: ["a text", (value) => typeof value === "string"],
+  flag: ["true or false", isFlag],
+  positives: ["a list of numbers above 0", (value) => isList(value, isPositive)],
+  flags: ["a list of true and false", (value) => isList(value, isFlag)],
+};
+
+/**
+ * Checks a parsed `config.json`.
+ * @param label its path, for error messages
+ * @throws {UserError} naming the key, what was expected and what was found
+ */
+export function checkModelConfig(json: unknown, label: string): ModelConfig {
+  const refuse = (key: string, expected: string, found: unknown): never => {
+    throw new UserError(`${label}: ${key}: expected ${expected}, found ${JSON.stringify(found)}`);
+  };
+  const root = json as ModelConfig;
+  if (typeof json !== "object" || json === null || root.format !== "anomalydiffusion-model") {
+    throw new UserError(`${label}: not the configuration of a model folder (no "format": "anomalydiffusion-model")`);
+  }
+  if (root.version !== 1) refuse("version", "1", root.version);
+  const walk = (value: unknown, rule: Rule, key: string): void => {
+    if (typeof rule === "string") {
+      const [expected, test] = kinds[rule];
+      if (!test(value)) refuse(key, expected, value);
+    } else {
+      if (typeof value !== "object" || value === null) refuse(key, "an object", value);
+      for (const [name, inner] of Object.entries(rule)) {
+        walk((value as Record<string, unknown>)[name], inner, key ? `${key}.${name}` : name);
+      }
+    }
+  };
+  walk(root, rules, "");
+  const { autoencoder, unet, text, resolution } = root;
+  if (unet.attentionLevels.length !== unet.channelMult.length) {
+    refuse("unet.attentionLevels", `${unet.channelMult.length} entries, as in unet.channelMult`, unet.attentionLevels);
+  }
+  for (const mult of unet.channelMult) {
+    const width = unet.modelChannels * mult;
+    if (width % unet.numHeads !== 0 || width % unet.numGroups !== 0) {
+      refuse("unet.channelMult", `widths divisible by numHeads and numGroups`, mult);
+    }
+  }
+  if (unet.inChannels !== autoencoder.embedDim) {
+    refuse("unet.inChannels", `autoencoder.embedDim = ${autoencoder.embedDim}`, unet.inChannels);
+  }
+  if (unet.contextDim !== text.width) refuse("unet.contextDim", `text.width = ${text.width}`, unet.contextDim);
+  const factor = downsamplingFactor(autoencoder);
+  if (resolution % factor !== 0) refuse("resolution", `a multiple of ${factor}`, resolution);
+  return root;
+}
+
+/** Image pixels per latent pixel along one side. */
+export function downsamplingFactor({ patchSize, channelMult }: AutoencoderConfig): number {
+  return patchSize * 2 ** (channelMult.length - 1);
+}
