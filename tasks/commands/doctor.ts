@@ -1,0 +1,170 @@
+/** `doctor`: what this machine offers to the program, and what to install where something is missing. */
+import { defineCommand } from "../command.ts";
+import {
+  BACKEND,
+  hasVulkanLoader,
+  INSTALL,
+  isSoftware,
+  missingAdapter,
+  requireAdapter,
+  vulkanDrivers,
+} from "../adapter.ts";
+import { partsFolder, smallModelFolder } from "../assets.ts";
+import { UserError } from "../../src/errors.ts";
+
+/** Limits that decide which models and resolutions fit. */
+const LIMITS = [
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxStorageBuffersPerShaderStage",
+  "maxComputeWorkgroupStorageSize",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupsPerDimension",
+] as const;
+
+/** WebGPU's guaranteed minimum of what the program needs. */
+const NEEDED = { maxStorageBuffersPerShaderStage: 8, maxComputeInvocationsPerWorkgroup: 256 };
+
+export default defineCommand({
+  name: "doctor",
+  summary: "Checks adapter, driver, limits, memory and models; says what to install.",
+  details: "Exits with 1 when the program could not run here. Nothing is written.",
+  runFolder: false,
+  gpu: false,
+  flags: {
+    model: { type: "list", value: "folder", description: "Model folders to look at besides the one that ships." },
+    json: { type: "boolean", description: "Print one JSON object instead of lines.", default: false, transient: true },
+  },
+  examples: ["", "--model models/ldm-large", "--json"],
+  async run(options, context) {
+    const adapter = await requireAdapter().catch(() => undefined);
+    const models = [smallModelFolder(), ...options.model ?? []].map(inspectModel);
+    const facts = { ...machine(), adapter: adapter && describe(adapter), models, parts: parts() };
+    const problems = models.filter((model) => model.problem).map((model) => `${model.folder}: ${model.problem}`);
+    const short = adapter
+      ? Object.entries(NEEDED).filter(([name, least]) => adapter.limits[name as keyof typeof NEEDED] < least)
+      : [];
+    if (options.json) context.print(JSON.stringify({ ...facts, problems }, null, 2));
+    else for (const line of report(facts)) context.print(line);
+    if (!adapter) throw missingAdapter();
+    if (short.length) {
+      throw new UserError(
+        `the adapter offers less than needed: ${short.map(([name, n]) => `${name} ${n}`).join(", ")}`,
+      );
+    }
+    if (problems.length) {
+      throw new UserError(problems.join("; "), "a model folder holds config.json, *.safetensors and vocab.txt");
+    }
+    if (!options.json) context.print("ready");
+  },
+});
+
+interface ModelFacts {
+  folder: string;
+  name?: string;
+  resolution?: number;
+  megabytes?: number;
+  problem?: string;
+}
+
+/** What a model folder holds, judged by its files' presence and its config; the weights are not read. */
+function inspectModel(folder: string): ModelFacts {
+  try {
+    const names = [...Deno.readDirSync(folder)].map(({ name }) => name);
+    const weights = names.filter((name) => name.endsWith(".safetensors"));
+    if (!names.includes("config.json")) return { folder, problem: "no config.json" };
+    if (!weights.length) return { folder, problem: "no .safetensors file" };
+    if (!names.includes("vocab.txt")) return { folder, problem: "no vocab.txt" };
+    const config = JSON.parse(Deno.readTextFileSync(`${folder}/config.json`));
+    const bytes = weights.reduce((sum, name) => sum + Deno.statSync(`${folder}/${name}`).size, 0);
+    return { folder, name: config.name, resolution: config.resolution, megabytes: round(bytes / 1e6) };
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return { folder, problem: "no such folder" };
+    return { folder, problem: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+/** Names of the embedded parts. */
+function parts(): string[] {
+  try {
+    return [...Deno.readDirSync(partsFolder())].filter((e) => e.isDirectory).map((e) => e.name).sort();
+  } catch {
+    return [];
+  }
+}
+
+function machine() {
+  const memory = Deno.systemMemoryInfo();
+  return {
+    deno: Deno.version.deno,
+    system: `${Deno.build.os} ${Deno.build.arch}, ${Deno.osRelease()}`,
+    cores: navigator.hardwareConcurrency,
+    memoryGiB: { total: round(memory.total / 2 ** 30), available: round(memory.available / 2 ** 30) },
+    backend: Deno.env.get(BACKEND) ?? "chosen by Deno",
+    vulkan: Deno.build.os === "linux" ? { loader: hasVulkanLoader(), drivers: vulkanDrivers() } : undefined,
+  };
+}
+
+function describe(adapter: GPUAdapter) {
+  const { info } = adapter;
+  return {
+    name: info.description || info.device || "unnamed",
+    vendor: VENDORS[info.vendor] ?? info.vendor,
+    software: isSoftware(info),
+    limits: Object.fromEntries(LIMITS.map((name) => [name, adapter.limits[name]])) as Record<
+      typeof LIMITS[number],
+      number
+    >,
+    features: [...adapter.features].sort(),
+  };
+}
+
+/** PCI vendor numbers as Deno reports them, in decimal. */
+const VENDORS: Record<string, string> = { 4318: "NVIDIA", 4098: "AMD", 32902: "Intel", 4203: "Apple", 65541: "Mesa" };
+
+type Facts = ReturnType<typeof machine> & {
+  adapter?: ReturnType<typeof describe>;
+  models: ModelFacts[];
+  parts: string[];
+};
+
+function report(facts: Facts): string[] {
+  const row = (name: string, value: string) => `${name.padEnd(12)}${value}`;
+  const lines = [
+    row("Deno", facts.deno),
+    row("System", `${facts.system}, ${facts.cores} cores`),
+    row("Memory", `${facts.memoryGiB.total} GiB, ${facts.memoryGiB.available} GiB free`),
+    row("Backend", `${facts.backend} (${BACKEND})`),
+  ];
+  if (facts.vulkan) {
+    lines.push(row("Vulkan", facts.vulkan.loader ? "loader installed" : `loader (libvulkan.so.1) missing: ${INSTALL}`));
+    for (const driver of facts.vulkan.drivers) lines.push(row("", driver));
+    if (!facts.vulkan.drivers.length) lines.push(row("", `no driver: ${INSTALL}, or the vendor's driver`));
+  }
+  if (facts.adapter) {
+    const { name, vendor, software, limits, features } = facts.adapter;
+    lines.push(row("Adapter", `${name} (${vendor})${software ? ", a software adapter: correct, but slow" : ""}`));
+    for (const [limit, value] of Object.entries(limits)) lines.push(row("", `${limit} ${size(limit, value)}`));
+    lines.push(row("Features", features.join(", ") || "none"));
+    if (software) {
+      lines.push(
+        row("", "for speed use a graphics card: install its driver; choose one of several by VK_DRIVER_FILES"),
+      );
+    }
+  } else lines.push(row("Adapter", "none"));
+  for (const model of facts.models) {
+    const text = model.problem ?? `${model.name}, ${model.resolution} pixels, ${model.megabytes} MB`;
+    lines.push(row("Model", `${text} (${model.folder})`));
+  }
+  lines.push(row("Parts", facts.parts.join(", ") || "none embedded"));
+  return lines;
+}
+
+function size(limit: string, value: number): string {
+  if (!limit.endsWith("Size")) return String(value);
+  return value >= 2 ** 20 ? `${round(value / 2 ** 20)} MiB` : `${round(value / 1024)} KiB`;
+}
+
+function round(value: number): number {
+  return Math.round(value * 10) / 10;
+}

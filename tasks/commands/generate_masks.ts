@@ -1,0 +1,84 @@
+/** `generate-masks`: masks sampled from the mask embeddings, or made by moving the real ones, filtered and topped up. */
+import { UserError } from "../../src/errors.ts";
+import { defineCommand } from "../command.ts";
+import * as shared from "./shared.ts";
+
+export default defineCommand({
+  name: "generate-masks",
+  summary: "Makes new masks, filtered, to the count asked for.",
+  details: "Masks that are empty, too small or large, cut by the border or off the part are rejected and replaced by " +
+    "others until the count is reached. PNG files, <part>/<defect>/000.png, white is defect.",
+  runFolder: true,
+  gpu: true,
+  flags: {
+    source: {
+      type: "string",
+      description: "Sample from the learned mask embeddings, or crop, move and rotate the real training masks.",
+      choices: ["embeddings", "real"],
+      default: "embeddings",
+    },
+    masksRun: {
+      type: "string",
+      value: "folder",
+      description: "Run folder of train-masks; needed for --source embeddings.",
+    },
+    data: shared.data,
+    model: shared.model,
+    part: shared.part,
+    defect: shared.defect,
+    officialSplit: shared.officialSplit,
+    seed: shared.seed,
+    count: {
+      type: "integer",
+      unit: "masks",
+      description: "Masks for each kind of defect.",
+      default: 100,
+      min: 1,
+      changeable: true,
+    },
+    batchSize: shared.batchSize,
+    steps: shared.steps(50),
+    eta: shared.eta,
+    guidanceScale: shared.guidanceScale(5),
+    threshold: {
+      type: "number",
+      description: "Brightness above which a pixel of a sampled mask is defect.",
+      default: 0.5,
+      min: 0,
+      max: 1,
+    },
+    minArea: {
+      type: "number",
+      description: "Smallest share of the picture that a mask may cover.",
+      otherwise: "a third of the smallest real mask",
+      min: 0,
+      max: 1,
+    },
+    maxArea: {
+      type: "number",
+      description: "Largest share of the picture that a mask may cover.",
+      otherwise: "three times the largest real mask",
+      min: 0,
+      max: 1,
+    },
+    maxBorder: {
+      type: "number",
+      description: "Largest share of one side of the picture that a mask may touch.",
+      default: 0.33,
+      min: 0,
+      max: 1,
+    },
+    onPart: {
+      type: "boolean",
+      description: "Reject masks that lie mostly beside the part, judged by the normal images.",
+      default: true,
+    },
+  },
+  examples: [
+    "--data photos --masks-run runs/photos-masks --count 500 --out runs/masks",
+    "--data photos --source real --out runs/masks",
+  ],
+  run() {
+    return Promise.reject(new UserError("generate-masks is not part of this version"));
+  },
+});

@@ -1,0 +1,11 @@
+/** The table of commands, in the order of the overview. */
+import type { AnyCommand } from "../command.ts";
+import demo from "./demo.ts";
+import doctor from "./doctor.ts";
+import generate from "./generate.ts";
+import generateMasks from "./generate_masks.ts";
+import pretrain from "./pretrain.ts";
+import train from "./train.ts";
+import trainMasks from "./train_masks.ts";
+
+export const commands: readonly AnyCommand[] = [demo, doctor, train, trainMasks, generateMasks, generate, pretrain];

@@ -1,0 +1,140 @@
+/** Rows of flags that several commands share, so that a name means the same thing everywhere. */
+import type { Flag } from "../flags.ts";
+
+/** The base model; without it the small model that ships with the program. */
+export const model = {
+  type: "string",
+  value: "folder",
+  description: "Model folder with config.json, *.safetensors and vocab.txt.",
+  otherwise: "the small model that ships with the program",
+} as const satisfies Flag;
+
+export const data = {
+  type: "string",
+  value: "folder",
+  description: "Images in MVTec layout (<part>/train/good, test/<defect>, ground_truth/<defect>) or plain folders " +
+    "(good, <defect>, and its masks).",
+  required: true,
+} as const satisfies Flag;
+
+export const part = {
+  type: "list",
+  value: "name",
+  description: "Only these parts of the data.",
+  otherwise: "every part",
+} as const satisfies Flag;
+
+export const defect = {
+  type: "list",
+  value: "name",
+  description: "Only these kinds of defect.",
+  otherwise: "every kind",
+} as const satisfies Flag;
+
+export const seed = {
+  type: "integer",
+  description: "Number from which everything random follows: the same seed gives the same bytes on the same adapter.",
+  default: 0,
+  min: 0,
+} as const satisfies Flag;
+
+export const officialSplit = {
+  type: "boolean",
+  description: "Train on images 0 to N//3 inclusive, as the official code does (one of them is a test image).",
+  default: false,
+} as const satisfies Flag;
+
+export const checkpointingSteps = {
+  type: "integer",
+  unit: "steps",
+  description: "Save a resumable checkpoint this often.",
+  default: 50,
+  min: 1,
+  changeable: true,
+} as const satisfies Flag;
+
+export const checkpointsTotalLimit = {
+  type: "integer",
+  description: "How many of the newest checkpoints to keep.",
+  default: 2,
+  min: 1,
+  changeable: true,
+} as const satisfies Flag;
+
+export const batchSize = {
+  type: "integer",
+  unit: "images",
+  description: "Images worked on at once; the results do not depend on it.",
+  default: 4,
+  min: 1,
+  max: 256,
+  changeable: true,
+} as const satisfies Flag;
+
+/** A model's training steps; `changeable`, so that a resumed run may go on further. */
+export function maxTrainSteps(steps: number) {
+  return {
+    type: "integer",
+    unit: "steps",
+    description: "How long to train.",
+    default: steps,
+    min: 1,
+    changeable: true,
+  } as const satisfies Flag;
+}
+
+export function trainBatchSize(images: number) {
+  return {
+    type: "integer",
+    unit: "images",
+    description: "Images in one training step.",
+    default: images,
+    min: 1,
+    max: 256,
+  } as const satisfies Flag;
+}
+
+export function learningRate(rate: number, what = "Step size of the optimiser.") {
+  return { type: "number", description: what, default: rate, min: 0, max: 1 } as const satisfies Flag;
+}
+
+export function numVectors(count: number) {
+  return {
+    type: "integer",
+    unit: "tokens",
+    description: "Learned tokens of one embedding.",
+    default: count,
+    min: 1,
+    max: 64,
+  } as const satisfies Flag;
+}
+
+/** DDIM steps of one image. */
+export function steps(count: number) {
+  return {
+    type: "integer",
+    unit: "steps",
+    description: "DDIM steps for one image; more is slower and finer.",
+    default: count,
+    min: 1,
+    max: 1000,
+  } as const satisfies Flag;
+}
+
+export const eta = {
+  type: "number",
+  description: "Noise added back at each DDIM step: 0 none, 1 as much as in training.",
+  default: 1,
+  min: 0,
+  max: 1,
+} as const satisfies Flag;
+
+export function guidanceScale(scale: number) {
+  return {
+    type: "number",
+    description: "Classifier-free guidance: 1 is none, higher follows the learned defect more strongly.",
+    default: scale,
+    min: 0,
+    max: 30,
+  } as const satisfies Flag;
+}

@@ -1,0 +1,154 @@
+/**
+ * The program: `anomalydiffusion <command> [flags]`. Finds the command, reads flags and config file, opens the run folder,
+ * and turns what happens into lines and an exit code (0 done, 1 error, 2 wrong usage, 130 Ctrl-C).
+ */
+import denoJson from "../deno.json" with { type: "json" };
+import { requireAdapter, selectBackend } from "./adapter.ts";
+import type { AnyCommand, Context } from "./command.ts";
+import { commands } from "./commands/mod.ts";
+import { EXIT, Interrupted, reportError, UsageError } from "./errors.ts";
+import { complete, type Flags, nearest, parseFlags, readConfig, type Values } from "./flags.ts";
+import { commandHelp, overview } from "./help.ts";
+import { Progress, type ProgressOptions } from "./progress.ts";
+import { type OpenedRun, openRun, RUN_FLAGS } from "./resume.ts";
+import type { RunFolder } from "./run_folder.ts";
+
+/** The program's version. */
+export const VERSION: string = denoJson.version;
+
+/** Flags of every command. */
+const COMMON: Flags = {
+  config: {
+    type: "string",
+    value: "file",
+    description: "JSON file with the same names and values as the flags; flags on the command line win.",
+    transient: true,
+  },
+  help: { type: "boolean", description: "Show this page.", default: false, transient: true },
+};
+
+/** How the user calls a command here: through the bootstrap script, a deno task, or the binary. */
+export function invocation(command: string): string {
+  const wrapper = Deno.env.get("ANOMALYDIFFUSION_INVOKED_AS");
+  if (wrapper) return `${wrapper} ${command}`;
+  return Deno.build.standalone ? `anomalydiffusion ${command}` : `deno task ${command}`;
+}
+
+/** A command with the flags that every command, or every one with a run folder, has. */
+function withCommonFlags(command: AnyCommand): AnyCommand {
+  const flags: Flags = { ...command.flags, ...(command.runFolder ? RUN_FLAGS(command.name) : {}), ...COMMON };
+  return { ...command, flags };
+}
+
+/**
+ * Runs the program.
+ * @param argv the words of the command line
+ * @param table the commands; a test gives its own
+ * @returns the exit code; errors are printed, never thrown
+ */
+export async function main(argv: readonly string[], table: readonly AnyCommand[] = commands): Promise<number> {
+  try {
+    const all = table.map(withCommonFlags);
+    const [first, ...rest] = argv;
+    if (first === "--version" || first === "-V") {
+      console.log(`anomalydiffusion ${VERSION} (Deno ${Deno.version.deno})`);
+      return EXIT.ok;
+    }
+    const name = first === "help" ? rest[0] : first;
+    if (name === undefined || name === "--help" || name === "-h") {
+      (argv.length ? console.log : console.error)(overview(all, invocation));
+      return argv.length ? EXIT.ok : EXIT.usage;
+    }
+    const command = all.find((c) => c.name === name);
+    if (!command) {
+      const guess = nearest(name, all.map((c) => c.name));
+      throw new UsageError(`unknown command ${name}`, guess ? `did you mean ${guess}?` : "--help lists the commands");
+    }
+    if (first === "help" || rest.includes("--help") || rest.includes("-h")) {
+      console.log(commandHelp(command, invocation(command.name)));
+      return EXIT.ok;
+    }
+    return await runCommand(command, parseFlags(command.flags, rest));
+  } catch (error) {
+    return reportError(error);
+  }
+}
+
+async function runCommand(command: AnyCommand, given: Values): Promise<number> {
+  const values = { ...await configValues(command, given.config), ...given };
+  selectBackend();
+  if (!command.runFolder) {
+    const options = complete(command.flags, values);
+    if (command.gpu) await requireAdapter();
+    return await execute(command, options, undefined);
+  }
+  const run = await openRun(command, values, VERSION, async () => {
+    if (command.gpu) await requireAdapter();
+  });
+  let code: number = EXIT.error;
+  try {
+    return code = await execute(command, run.options, run);
+  } finally {
+    await run.close(code === EXIT.ok);
+  }
+}
+
+async function configValues(command: AnyCommand, file: unknown): Promise<Values> {
+  if (typeof file !== "string") return {};
+  const text = await Deno.readTextFile(file);
+  let config: unknown;
+  try {
+    config = JSON.parse(text);
+  } catch (error) {
+    throw new UsageError(`${file} is not JSON: ${(error as Error).message}`);
+  }
+  return readConfig(command.flags, command.name, config, file);
+}
+
+async function execute(command: AnyCommand, options: Values, run: OpenedRun | undefined): Promise<number> {
+  const abort = new AbortController();
+  let current: Progress | undefined;
+  const log = (line: string) => current ? current.log(line) : console.error(line);
+  const onSignal = () => {
+    if (abort.signal.aborted) Deno.exit(EXIT.interrupted);
+    abort.abort(new Interrupted());
+    log("stopping after this step; Ctrl-C again stops at once");
+  };
+  const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT", "SIGBREAK"] : ["SIGINT", "SIGTERM"];
+  for (const signal of signals) Deno.addSignalListener(signal, onSignal);
+  const context: Context = {
+    signal: abort.signal,
+    checkpoint: run?.checkpoint,
+    log,
+    print: (line) => console.log(line),
+    progress: (progressOptions: ProgressOptions) => {
+      current?.finish();
+      return current = new Progress(progressOptions);
+    },
+    get runFolder(): RunFolder {
+      if (!run) throw new Error(`${command.name} has no run folder`);
+      return run.folder;
+    },
+  };
+  try {
+    await command.run(options, context);
+    current?.finish();
+    return EXIT.ok;
+  } catch (error) {
+    current?.finish();
+    if (abort.signal.aborted && (error instanceof Interrupted || error === abort.signal.reason)) {
+      console.error(run ? `stopped; to go on: ${invocation(command.name)} ${run.resumeFlags}` : "stopped");
+      return EXIT.interrupted;
+    }
+    return reportError(error);
+  } finally {
+    for (const signal of signals) Deno.removeSignalListener(signal, onSignal);
+  }
+}
+
+if (import.meta.main) {
+  // deno task changes to the repository; relative paths are meant from where the user stands.
+  const caller = Deno.env.get("ANOMALYDIFFUSION_CWD");
+  if (caller) Deno.chdir(caller);
+  Deno.exit(await main(Deno.args));
+}
