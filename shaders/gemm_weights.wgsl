@@ -1,0 +1,100 @@
+// Weight gradient of the GEMM family: c[split, tap, k, n] = sum over the split's rows m of a(m, tap, k) * g[m, n], batched.
+//   CONV 0   a(m, k) = a[m, k]; splits divide the rows m
+//   CONV 1   a(m, (ky,kx), k) = x[image, oy*sy + ky - pt, ox*sx + kx - pl, k]; splits divide the image lines (image, oy)
+// Each invocation keeps 8 k x 4 n in registers. Partial sums are added by `sum` in a fixed order: no atomics, same bytes.
+
+struct Shape {
+  lines: u32, lineLength: u32, // rows m = lines * lineLength
+  inner: u32, cols: u32,       // k and n
+  splits: u32, kh: u32, kw: u32,
+  sourceH: u32, sourceW: u32, rowH: u32,
+  sy: u32, sx: u32, pt: u32, pl: u32,
+  aBatch: u32, gBatch: u32, cBatch: u32,
+}
+
+@group(0) @binding(0) var<uniform> s: Shape;
+//#if VECTOR
+@group(0) @binding(1) var<storage, read> a: array<vec4f>;
+@group(0) @binding(2) var<storage, read> g: array<vec4f>;
+@group(0) @binding(3) var<storage, read_write> c: array<vec4f>;
+fn loadA(base: u32, k: u32) -> vec4f { return a[(base + k) / 4u]; }
+fn loadG(base: u32, n: u32) -> vec4f { return g[(base + n) / 4u]; }
+//#else
+@group(0) @binding(1) var<storage, read> a: array<f32>;
+@group(0) @binding(2) var<storage, read> g: array<f32>;
+@group(0) @binding(3) var<storage, read_write> c: array<f32>;
+fn loadA(base: u32, k: u32) -> vec4f {
+  let last = s.inner - 1u;
+  return vec4f(a[base + min(k, last)], a[base + min(k + 1u, last)], a[base + min(k + 2u, last)], a[base + min(k + 3u, last)]);
+}
+fn loadG(base: u32, n: u32) -> vec4f {
+  let last = s.cols - 1u;
+  return vec4f(g[base + min(n, last)], g[base + min(n + 1u, last)], g[base + min(n + 2u, last)], g[base + min(n + 3u, last)]);
+}
+//#end
+
+fn store(at: u32, k: u32, n: u32, v: vec4f) {
+  if (k >= s.inner) { return; }
+//#if VECTOR
+  c[(at + k * s.cols + n) / 4u] = v;
+//#else
+//#for j in 0..4
+  if (n + {{j}}u < s.cols) { c[at + k * s.cols + n + {{j}}u] = v[{{j}}]; }
+//#end
+//#end
+}
+
+@compute @workgroup_size(8, 8)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lane: vec3u) {
+  let n = (group.x * 8u + lane.x) * 4u;
+  let k = (group.y * 8u + lane.y) * 8u;
+  let taps = s.kh * s.kw;
+  let tap = group.z % taps;
+  let split = group.z / taps % s.splits;
+  let batch = group.z / taps / s.splits;
+  if (n >= s.cols || k >= s.inner) { return; }
+  let perSplit = (s.lines + s.splits - 1u) / s.splits;
+  let first = min(split * perSplit, s.lines);
+  let end = min(first + perSplit, s.lines);
+  // The second quad of k repeats the first where there is none; it is not stored.
+  let k1 = select(k, k + 4u, k + 4u < s.inner);
+//#for r in 0..8
+  var acc{{r}} = vec4f(0.0);
+//#end
+//#if CONV
+  let ky = i32(tap / s.kw) - i32(s.pt);
+  let kx = i32(tap % s.kw) - i32(s.pl);
+  for (var line = first; line < end; line++) {
+    let y = i32(line % s.rowH * s.sy) + ky;
+    if (y < 0 || u32(y) >= s.sourceH) { continue; }
+    let source = batch * s.aBatch + (line / s.rowH * s.sourceH + u32(y)) * s.sourceW * s.inner;
+    for (var column = 0u; column < s.lineLength; column++) {
+      let x = i32(column * s.sx) + kx;
+      if (x < 0 || u32(x) >= s.sourceW) { continue; }
+      let aAt = source + u32(x) * s.inner;
+      let gAt = batch * s.gBatch + (line * s.lineLength + column) * s.cols;
+//#else
+  {
+    for (var line = first; line < end; line++) {
+      let aAt = batch * s.aBatch + line * s.inner;
+      let gAt = batch * s.gBatch + line * s.cols;
+//#end
+      let g4 = loadG(gAt, n);
+      let a0 = loadA(aAt, k);
+      let a1 = loadA(aAt, k1);
+//#for r in 0..4
+      acc{{r}} += a0[{{r}}] * g4;
+      acc{{r+4}} += a1[{{r}}] * g4;
+//#end
+    }
+  }
+  let at = batch * s.cBatch + (split * taps + tap) * s.inner * s.cols;
+//#for r in 0..4
+  store(at, k + {{r}}u, n, acc{{r}});
+//#end
+  if (k + 4u < s.inner) {
+//#for r in 0..4
+    store(at, k + {{r+4}}u, n, acc{{r+4}});
+//#end
+  }
+}

@@ -1,0 +1,44 @@
+// Sums along the middle axis of [outer, length, inner]: y[o, i] = scale * sum over l of x[o, l, i], in a fixed order.
+//   INNER 0  inner = 1: one workgroup per outer index, 64 partial sums, then a tree
+//   INNER 1  one invocation per (outer, inner) element
+
+struct Shape { outer: u32, length: u32, inner: u32, scale: f32 }
+
+@group(0) @binding(0) var<uniform> s: Shape;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+
+//#if INNER
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let i = id.x + id.y * groups.x * 64u;
+  if (i >= s.outer * s.inner) { return; }
+  let base = i / s.inner * s.length * s.inner + i % s.inner;
+  var sum = 0.0;
+  var lost = 0.0; // Kahan: long sums keep f32's full precision
+  for (var l = 0u; l < s.length; l++) {
+    let term = x[base + l * s.inner] - lost;
+    let next = sum + term;
+    lost = (next - sum) - term;
+    sum = next;
+  }
+  y[i] = sum * s.scale;
+}
+//#else
+var<workgroup> partial: array<f32, 64>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lane: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let o = group.x + group.y * groups.x;
+  var sum = 0.0;
+  if (o < s.outer) {
+    for (var l = lane.x; l < s.length; l += 64u) { sum += x[o * s.length + l]; }
+  }
+  partial[lane.x] = sum;
+  for (var half = 32u; half > 0u; half /= 2u) {
+    workgroupBarrier();
+    if (lane.x < half) { partial[lane.x] += partial[lane.x + half]; }
+  }
+  if (lane.x == 0u && o < s.outer) { y[o] = partial[0] * s.scale; }
+}
+//#end

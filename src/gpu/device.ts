@@ -1,0 +1,237 @@
+/**
+ * The GPU: one WebGPU device with every limit the adapter offers, owned and pooled buffers, cached pipelines, and errors
+ * that throw. WebGPU in Deno reports a failed shader or dispatch to an event that nobody hears by default.
+ */
+
+import { UserError } from "../errors.ts";
+import { type Defines, expand } from "./template.ts";
+
+/** How a kernel uses a storage buffer. */
+export type Access = "read" | "read_write";
+
+/** A WGSL kernel: its template, and the access of its storage buffers at bindings 1, 2, … (binding 0 is the uniforms). */
+export interface Kernel {
+  readonly name: string;
+  readonly source: string;
+  readonly bindings: readonly Access[];
+}
+
+/** Bytes between the uniform blocks of two launches: the largest `minUniformBufferOffsetAlignment` that WebGPU allows. */
+export const UNIFORM_STRIDE = 256;
+
+/** A compiled kernel variant. */
+export interface Pipeline {
+  readonly label: string;
+  readonly pipeline: GPUComputePipeline;
+  readonly layout: GPUBindGroupLayout;
+}
+
+/** Options of {@linkcode Gpu.open}. */
+export interface GpuOptions {
+  /** Which adapter where there are several. */
+  readonly powerPreference?: GPUPowerPreference;
+}
+
+/** Largest total of released buffers that the pool keeps for the next plan, in bytes. */
+const POOL_BYTES = 512 * 2 ** 20;
+
+/** An open WebGPU device. Dispose of it when done; buffers that are still out are destroyed with it. */
+export class Gpu implements Disposable {
+  readonly device: GPUDevice;
+  readonly info: GPUAdapterInfo;
+  readonly hasTimestamps: boolean;
+  #pipelines = new Map<string, Pipeline>();
+  #layouts = new Map<string, GPUBindGroupLayout>();
+  #free = new Map<number, GPUBuffer[]>();
+  #pooled = 0;
+  #owned = new Set<GPUBuffer>();
+  #allocated = 0;
+  #failure: Error | undefined;
+  #closed = false;
+
+  private constructor(device: GPUDevice, info: GPUAdapterInfo) {
+    this.device = device;
+    this.info = info;
+    this.hasTimestamps = device.features.has("timestamp-query");
+    device.addEventListener("uncapturederror", (event) => {
+      event.preventDefault();
+      this.#failure ??= new Error(`GPU: ${(event as GPUUncapturedErrorEvent).error.message}`);
+    });
+    device.lost.then((lost) => {
+      if (this.#closed) return;
+      this.#failure ??= new UserError(
+        `the GPU was lost: ${lost.message || lost.reason}`,
+        "what was finished is saved; run the command again with --resume, and with a smaller batch if memory ran out",
+      );
+    });
+  }
+
+  /**
+   * Opens the adapter with all its limits.
+   * @throws UserError where there is no adapter
+   */
+  static async open(options: GpuOptions = {}): Promise<Gpu> {
+    const adapter = await navigator.gpu?.requestAdapter({ powerPreference: options.powerPreference });
+    if (!adapter) {
+      throw new UserError(
+        "no GPU adapter was found",
+        "install the graphics driver's Vulkan part, or for a software adapter: apt-get install libvulkan1 mesa-vulkan-drivers; then run doctor",
+      );
+    }
+    const requiredLimits: Record<string, number> = {};
+    for (const name in adapter.limits) {
+      const value = adapter.limits[name as keyof GPUSupportedLimits];
+      if (typeof value === "number") requiredLimits[name] = value;
+    }
+    const requiredFeatures: GPUFeatureName[] = adapter.features.has("timestamp-query") ? ["timestamp-query"] : [];
+    const device = await adapter.requestDevice({ requiredLimits, requiredFeatures });
+    return new Gpu(device, adapter.info);
+  }
+
+  /** Bytes of GPU memory that this device holds at the moment, pool included. */
+  get allocatedBytes(): number {
+    return this.#allocated;
+  }
+
+  /** Throws the first error that the device reported since it was opened. */
+  check(): void {
+    if (this.#failure) throw this.#failure;
+  }
+
+  /** A storage buffer of at least `bytes` bytes, from the pool where one fits. Contents are undefined. */
+  acquire(bytes: number, label: string): GPUBuffer {
+    const size = Math.max(256, Math.ceil(bytes / 256) * 256);
+    if (size > this.device.limits.maxStorageBufferBindingSize) {
+      throw new UserError(
+        `${label} needs ${(size / 2 ** 20).toFixed(0)} MiB in one buffer, this adapter binds at most ` +
+          `${(this.device.limits.maxStorageBufferBindingSize / 2 ** 20).toFixed(0)} MiB`,
+        "use a smaller batch or resolution",
+      );
+    }
+    const pooled = this.#free.get(size)?.pop();
+    if (pooled) {
+      this.#pooled -= size;
+      this.#owned.add(pooled);
+      return pooled;
+    }
+    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+    const buffer = this.device.createBuffer({ label, size, usage });
+    this.check();
+    this.#owned.add(buffer);
+    this.#allocated += size;
+    return buffer;
+  }
+
+  /** Gives a buffer of {@linkcode acquire} back. */
+  release(buffer: GPUBuffer): void {
+    if (!this.#owned.delete(buffer)) throw new Error(`buffer "${buffer.label}" was released twice`);
+    if (this.#pooled + buffer.size > POOL_BYTES) {
+      this.#allocated -= buffer.size;
+      buffer.destroy();
+      return;
+    }
+    this.#pooled += buffer.size;
+    const list = this.#free.get(buffer.size);
+    if (list) list.push(buffer);
+    else this.#free.set(buffer.size, [buffer]);
+  }
+
+  /** Destroys the buffers that lie unused in the pool. */
+  trim(): void {
+    for (const list of this.#free.values()) {
+      for (const buffer of list) {
+        this.#allocated -= buffer.size;
+        buffer.destroy();
+      }
+    }
+    this.#free.clear();
+    this.#pooled = 0;
+  }
+
+  #layout(bindings: readonly Access[]): GPUBindGroupLayout {
+    const key = bindings.join();
+    const known = this.#layouts.get(key);
+    if (known) return known;
+    const visibility = GPUShaderStage.COMPUTE;
+    // Explicit, because an automatic layout drops bindings that a variant does not read.
+    const layout = this.device.createBindGroupLayout({
+      label: `(${key})`,
+      entries: [
+        { binding: 0, visibility, buffer: { type: "uniform", hasDynamicOffset: true, minBindingSize: UNIFORM_STRIDE } },
+        ...bindings.map((access, i) => ({
+          binding: i + 1,
+          visibility,
+          buffer: { type: access === "read" ? "read-only-storage" : "storage" } as const,
+        })),
+      ],
+    });
+    this.#layouts.set(key, layout);
+    return layout;
+  }
+
+  /** The pipeline of a kernel with these constants, compiled once per device. */
+  pipeline(kernel: Kernel, defines: Defines): Pipeline {
+    const key = `${kernel.name} ${JSON.stringify(defines)} ${kernel.bindings.join()}`;
+    const known = this.#pipelines.get(key);
+    if (known) return known;
+    const layout = this.#layout(kernel.bindings);
+    const code = expand(kernel.source, defines);
+    const module = this.device.createShaderModule({ label: key, code });
+    const pipeline = this.device.createComputePipeline({
+      label: key,
+      layout: this.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+      compute: { module, entryPoint: "main" },
+    });
+    if (this.#failure && Deno.env.get("ANOMALYDIFFUSION_DEBUG")) {
+      console.error(code.split("\n").map((line, i) => `${i + 1}: ${line}`).join("\n"));
+    }
+    this.check();
+    const result = { label: key, pipeline, layout };
+    this.#pipelines.set(key, result);
+    return result;
+  }
+
+  /** Writes `data` into the front of a buffer. Length in bytes is a multiple of 4. */
+  write(buffer: GPUBuffer, data: Float32Array | Uint32Array | Int32Array): void {
+    this.device.queue.writeBuffer(buffer, 0, data as BufferSource);
+  }
+
+  /** Reads the first `bytes` bytes of each buffer, in one round trip (a trip costs about 11 ms in Deno, whatever its size). */
+  async read(sources: readonly { buffer: GPUBuffer; bytes: number }[]): Promise<ArrayBuffer[]> {
+    const encoder = this.device.createCommandEncoder({ label: "read" });
+    const staged = sources.map(({ buffer, bytes }) => {
+      const size = Math.ceil(bytes / 4) * 4;
+      const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST;
+      const staging = this.device.createBuffer({ label: "staging", size, usage });
+      encoder.copyBufferToBuffer(buffer, 0, staging, 0, size);
+      return staging;
+    });
+    this.device.queue.submit([encoder.finish()]);
+    try {
+      await Promise.all(staged.map((staging) => staging.mapAsync(GPUMapMode.READ)));
+      this.check();
+      return staged.map((staging, i) => staging.getMappedRange().slice(0, sources[i].bytes));
+    } catch (error) {
+      await Promise.resolve();
+      this.check();
+      throw error;
+    } finally {
+      for (const staging of staged) staging.destroy();
+    }
+  }
+
+  /** Waits until everything that was submitted has run. */
+  async settle(): Promise<void> {
+    await this.device.queue.onSubmittedWorkDone();
+    this.check();
+  }
+
+  [Symbol.dispose](): void {
+    this.#closed = true;
+    this.trim();
+    for (const buffer of this.#owned) buffer.destroy();
+    this.#owned.clear();
+    this.#allocated = 0;
+    this.device.destroy();
+  }
+}

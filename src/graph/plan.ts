@@ -1,0 +1,228 @@
+/**
+ * Planning: from the tensors that are wanted to a list of launches with a place in memory for every value. Runs without a
+ * GPU. Dead nodes fall away because only what is reached is visited; chains of pointwise steps after a GEMM are fused into
+ * its write; buffers are shared by values whose lives do not overlap.
+ */
+
+import type { Kernel } from "../gpu/device.ts";
+import type { Scalar } from "../gpu/program.ts";
+import type { Defines } from "../gpu/template.ts";
+import type { Epilogue, Value } from "./op.ts";
+import { bytesOf, type Node, sameShape, type Tensor } from "./tensor.ts";
+
+/** A launch before memory is assigned. */
+export interface PlannedLaunch {
+  readonly label: string;
+  readonly kernel: Kernel;
+  readonly defines: Defines;
+  readonly buffers: readonly Value[];
+  readonly uniforms: readonly Scalar[];
+  readonly workgroups: readonly [number, number, number];
+  readonly flops: number;
+}
+
+/** What a graph will do and cost. */
+export interface Plan {
+  readonly outputs: readonly Tensor[];
+  readonly launches: readonly PlannedLaunch[];
+  /** Leaf tensors with the values that stand for them. */
+  readonly leaves: ReadonlyMap<Tensor, Value>;
+  /** Value behind each requested output. */
+  readonly results: readonly Value[];
+  /** For each temporary value, the slot it lies in. */
+  readonly slots: ReadonlyMap<Value, number>;
+  /** Bytes of each slot. */
+  readonly slotBytes: readonly number[];
+  readonly report: PlanReport;
+}
+
+/** Sizes of a plan. */
+export interface PlanReport {
+  readonly launches: number;
+  readonly flops: number;
+  /** Bytes of all slots for activations and gradients. */
+  readonly activationBytes: number;
+  /** Largest number of bytes alive at one moment: no assignment can need less. */
+  readonly lowerBoundBytes: number;
+  /** Bytes of inputs, constants and variables. */
+  readonly leafBytes: number;
+}
+
+/**
+ * Plans the computation of `outputs` and of the effects `effects` (tensors of effect ops, e.g. an optimiser's step).
+ * Effects run after everything that reads what they overwrite, because they come last in the order of creation.
+ */
+export function plan(outputs: readonly Tensor[], effects: readonly Tensor[] = []): Plan {
+  const order = schedule([...outputs, ...effects].map((t) => t.node));
+  const fused = fuse(order, outputs);
+  let ids = 0;
+  const values = new Map<Tensor, Value>();
+  const leaves = new Map<Tensor, Value>();
+  const launches: PlannedLaunch[] = [];
+  const fresh = (bytes: number): Value => ({ id: ids++, bytes });
+
+  for (const node of order) {
+    if (node.op.leaf) {
+      const value = fresh(bytesOf(node.outputs[0]));
+      values.set(node.outputs[0], value);
+      leaves.set(node.outputs[0], value);
+    } else if (node.op.alias) {
+      values.set(node.outputs[0], values.get(node.inputs[0])!);
+    } else if (fused.into.has(node)) {
+      continue; // runs at the place of the last step that was fused into it
+    } else {
+      const chain = fused.chains.get(node);
+      const producer = chain ? chain.producer : node;
+      const outputs = node.outputs.map((t) => {
+        const value = fresh(bytesOf(t));
+        values.set(t, value);
+        return value;
+      });
+      const first = launches.length;
+      producer.op.lower({
+        node: producer,
+        attributes: producer.attributes,
+        inputs: producer.inputs.map((t) => values.get(t)!),
+        outputs,
+        epilogue: chain ? chain.steps.map((step) => step(values)) : [],
+        scratch: fresh,
+        launch: ({ kernel, defines = {}, buffers, uniforms = [], workgroups, flops = 0 }) => {
+          if (workgroups.some((n) => n > 65535)) throw new Error(`${producer.label}: ${workgroups} workgroups`);
+          launches.push({ label: producer.label, kernel, defines, buffers, uniforms, workgroups, flops });
+        },
+      });
+      const flops = producer.op.flops?.(producer.inputs, producer.outputs, producer.attributes) ?? 0;
+      const own = launches.slice(first).reduce((sum, l) => sum + l.flops, 0);
+      if (flops && !own && launches.length > first) launches[first] = { ...launches[first], flops };
+    }
+  }
+
+  const results = outputs.map((t) => values.get(t)!);
+  const { slots, slotBytes, lowerBoundBytes } = assign(launches, new Set(leaves.values()), new Set(results));
+  const report: PlanReport = {
+    launches: launches.length,
+    flops: launches.reduce((sum, l) => sum + l.flops, 0),
+    activationBytes: slotBytes.reduce((a, b) => a + b, 0),
+    lowerBoundBytes,
+    leafBytes: [...leaves.values()].reduce((sum, v) => sum + v.bytes, 0),
+  };
+  return { outputs, launches, leaves, results, slots, slotBytes, report };
+}
+
+/** Everything that `roots` need, in order of creation. */
+function schedule(roots: readonly Node[]): Node[] {
+  const seen = new Set<Node>();
+  const stack = [...roots];
+  while (stack.length) {
+    const node = stack.pop()!;
+    if (seen.has(node)) continue;
+    seen.add(node);
+    for (const t of node.inputs) stack.push(t.node);
+  }
+  return [...seen].sort((a, b) => a.id - b.id);
+}
+
+type Step = (values: ReadonlyMap<Tensor, Value>) => Epilogue;
+
+interface Chain {
+  readonly producer: Node;
+  readonly steps: Step[];
+}
+
+/** Longest chain: each added tensor costs a binding, and adapters with 8 storage buffers per stage must do. */
+const MAX_ADDED = 3;
+
+/** Finds chains of pointwise nodes whose head is an epilogue op and whose links have one reader each. */
+function fuse(order: readonly Node[], outputs: readonly Tensor[]) {
+  const readers = new Map<Tensor, Node[]>();
+  for (const node of order) {
+    for (const t of new Set(node.inputs)) {
+      const list = readers.get(t);
+      if (list) list.push(node);
+      else readers.set(t, [node]);
+    }
+  }
+  const wanted = new Set(outputs);
+  const into = new Set<Node>(); // nodes whose launch moves to a later node
+  const chains = new Map<Node, Chain>(); // by the last node of the chain
+  for (const producer of order) {
+    if (!producer.op.epilogue || into.has(producer) || chains.has(producer)) continue;
+    const result = producer.outputs[0];
+    const steps: Step[] = [];
+    const links: Node[] = [];
+    let added = 0;
+    let tail = producer;
+    while (true) {
+      const out = tail.outputs[0];
+      const next = readers.get(out);
+      if (wanted.has(out) || next?.length !== 1) break;
+      const step = asStep(next[0], out, result);
+      if (!step || (step.added && added === MAX_ADDED)) break;
+      if (!sameShape(next[0].outputs[0].shape, result.shape)) break;
+      if (step.added) added++;
+      steps.push(step.make);
+      links.push(tail);
+      tail = next[0];
+    }
+    if (!links.length) continue;
+    for (const link of links) into.add(link);
+    chains.set(tail, { producer, steps });
+  }
+  return { into, chains };
+}
+
+function asStep(node: Node, from: Tensor, result: Tensor): { make: Step; added: boolean } | undefined {
+  const fusion = node.op.asEpilogue?.(node.inputs, node.attributes);
+  if (!fusion) return undefined;
+  if ("expression" in fusion) {
+    const { expression } = fusion;
+    return { make: () => ({ kind: "unary", expression }), added: false };
+  }
+  if (node.inputs[0] === node.inputs[1]) return undefined;
+  const other = node.inputs[0] === from ? node.inputs[1] : node.inputs[0];
+  if (other.dtype !== "f32") return undefined;
+  const columns = result.shape.at(-1)!;
+  if (sameShape(other.shape, result.shape)) {
+    return { make: (values) => ({ kind: "residual", value: values.get(other)! }), added: true };
+  }
+  if (other.shape.at(-1) !== columns) return undefined;
+  if (other.size === columns) return { make: (values) => ({ kind: "column", value: values.get(other)! }), added: true };
+  // [B, 1, …, 1, N] against [B, …, N]
+  const leading = other.shape.length === result.shape.length && other.shape[0] === result.shape[0] &&
+    other.shape.slice(1, -1).every((n) => n === 1);
+  if (!leading) return undefined;
+  const rows = result.size / result.shape[0] / columns;
+  return { make: (values) => ({ kind: "group", value: values.get(other)!, rows }), added: true };
+}
+
+/** Gives every temporary value a slot; greedy best fit over live ranges, in the order of the launches. */
+function assign(launches: readonly PlannedLaunch[], leaves: ReadonlySet<Value>, results: ReadonlySet<Value>) {
+  const last = new Map<Value, number>();
+  launches.forEach((launch, i) => launch.buffers.forEach((v) => last.set(v, i)));
+  const slots = new Map<Value, number>();
+  const slotBytes: number[] = [];
+  const free: number[] = [];
+  const round = (bytes: number) => Math.max(256, Math.ceil(bytes / 256) * 256);
+  let alive = 0, lowerBoundBytes = 0;
+  launches.forEach((launch, i) => {
+    const used = [...new Set(launch.buffers)].filter((v) => !leaves.has(v));
+    for (const value of used) {
+      if (slots.has(value)) continue;
+      alive += round(value.bytes);
+      const fits = free.filter((s) => slotBytes[s] >= value.bytes).sort((a, b) => slotBytes[a] - slotBytes[b])[0];
+      // Where none is large enough, the largest free one grows: cheaper than a new one.
+      const slot = fits ?? free.toSorted((a, b) => slotBytes[b] - slotBytes[a])[0] ?? slotBytes.length;
+      if (slot === slotBytes.length) slotBytes.push(0);
+      else free.splice(free.indexOf(slot), 1);
+      slotBytes[slot] = Math.max(slotBytes[slot], round(value.bytes));
+      slots.set(value, slot);
+    }
+    lowerBoundBytes = Math.max(lowerBoundBytes, alive);
+    for (const value of used) {
+      if (last.get(value) !== i || results.has(value)) continue;
+      alive -= round(value.bytes);
+      free.push(slots.get(value)!);
+    }
+  });
+  return { slots, slotBytes, lowerBoundBytes };
+}
