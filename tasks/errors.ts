@@ -79,7 +79,7 @@ export function describeError(error: unknown): { lines: string[]; code: number }
       code: EXIT.error,
     };
   }
-  const kind = error instanceof Error ? error.name : "thrown";
+  const kind = error instanceof Error ? error.name : "Error";
   return {
     lines: [`error: ${kind === "Error" ? "" : `${kind}: `}${oneLine(message)}`, `  hint: ${FAULT_HINT}`],
     code: EXIT.error,

@@ -66,7 +66,7 @@ export function kebab(name: string): string {
 export function nearest(word: string, entries: Iterable<string>): string | undefined {
   let best: string | undefined, bestScore = Math.max(2, Math.floor(word.length / 3)) + 1;
   for (const entry of entries) {
-    const score = entry.startsWith(word) && word.length >= 3 ? 1 : distance(word, entry);
+    const score = entry.startsWith(word) && word.length >= 3 ? entry.length / 1000 : distance(word, entry);
     if (score < bestScore) [best, bestScore] = [entry, score];
   }
   return best;

@@ -1,0 +1,143 @@
+/** Flags, config files and help pages all follow from one table. */
+import assert from "node:assert/strict";
+import { UsageError } from "../../tasks/errors.ts";
+import { complete, type Flags, kebab, nearest, parseFlags, readConfig, toConfig } from "../../tasks/flags.ts";
+import { commandHelp } from "../../tasks/help.ts";
+import { commands } from "../../tasks/commands/mod.ts";
+import { defineCommand } from "../../tasks/command.ts";
+
+const flags = {
+  data: { type: "string", description: "d", required: true },
+  maxTrainSteps: { type: "integer", description: "n", default: 800, min: 1, changeable: true },
+  guidanceScale: { type: "number", description: "g", default: 3, min: 0, max: 30 },
+  reweighting: { type: "string", description: "r", choices: ["off", "official", "paper"], default: "official" },
+  part: { type: "list", description: "p" },
+  onPart: { type: "boolean", description: "o", default: true },
+  config: { type: "string", description: "c", transient: true },
+} as const satisfies Flags;
+
+function refused(run: () => unknown, message: RegExp, hint?: RegExp): void {
+  assert.throws(run, (error) => {
+    assert.ok(error instanceof UsageError, String(error));
+    assert.match(error.message, message);
+    assert.doesNotMatch(error.message, /\n/);
+    if (hint) assert.match(error.hint ?? "", hint);
+    return true;
+  });
+}
+
+Deno.test("parseFlags() reads every type in every usual spelling", () => {
+  const argv = "--data a/b --max-train-steps=20 --guidance_scale -0 --part wood,tile --part=grid --no-on-part".split(
+    " ",
+  );
+  assert.deepEqual(parseFlags(flags, argv), {
+    data: "a/b",
+    maxTrainSteps: 20,
+    guidanceScale: -0,
+    part: ["wood", "tile", "grid"],
+    onPart: false,
+  });
+  assert.deepEqual(parseFlags(flags, ["--on-part=false"]), { onPart: false });
+  assert.deepEqual(parseFlags(flags, ["--data", "with_under=score"]), { data: "with_under=score" });
+});
+
+Deno.test("parseFlags() refuses what it does not know, with the nearest name", () => {
+  refused(() => parseFlags(flags, ["--guidence-scale", "3"]), /unknown flag --guidence-scale/, /--guidance-scale\?/);
+  refused(() => parseFlags(flags, ["--no-data"]), /unknown flag --no-data/);
+  refused(() => parseFlags(flags, ["-q"]), /unknown flag -q/);
+  refused(() => parseFlags(flags, ["wood"]), /unexpected word "wood"/);
+});
+
+Deno.test("parseFlags() refuses values of another type, outside the range or the choices", () => {
+  refused(() => parseFlags(flags, ["--max-train-steps", "many"]), /--max-train-steps is an integer, not "many"/);
+  refused(() => parseFlags(flags, ["--max-train-steps", "2.5"]), /is an integer/);
+  refused(() => parseFlags(flags, ["--max-train-steps", "0"]), /is 1 or more, not 0/);
+  refused(() => parseFlags(flags, ["--guidance-scale", "31"]), /is 0 to 30, not 31/);
+  refused(() => parseFlags(flags, ["--guidance-scale="]), /is a number/);
+  refused(() => parseFlags(flags, ["--reweighting", "oficial"]), /one of off, official, paper/, /official\?/);
+  refused(() => parseFlags(flags, ["--data"]), /--data needs a text/);
+  refused(() => parseFlags(flags, ["--part", "a,,b"]), /empty entry/);
+  refused(() => parseFlags(flags, ["--on-part=maybe"]), /true or false/);
+});
+
+Deno.test("a config file equals the flags: what is saved reads back as what was given", () => {
+  const given = parseFlags(flags, ["--data", "a", "--max-train-steps", "7", "--part", "wood", "--no-on-part"]);
+  const options = complete(flags, given);
+  const saved = JSON.parse(JSON.stringify(toConfig(flags, "train", "1.2.3", options)));
+  assert.equal(saved["max-train-steps"], 7);
+  assert.equal(saved.command, "train");
+  assert.equal("config" in saved, false);
+  assert.deepEqual(complete(flags, readConfig(flags, "train", saved, "c.json")), options);
+  const spellings = { "data": "a", "max_train_steps": 7, maxTrainSteps: 7, part: ["wood"], "on-part": false };
+  assert.deepEqual(complete(flags, readConfig(flags, "train", spellings, "c.json")), options);
+});
+
+Deno.test("flags win over the config file, the config file over defaults", () => {
+  const config = readConfig(flags, "train", { data: "a", "guidance-scale": 5, reweighting: "off" }, "c.json");
+  const options = complete(flags, config, parseFlags(flags, ["--guidance-scale", "2"]));
+  assert.deepEqual([options.guidanceScale, options.reweighting, options.maxTrainSteps], [2, "off", 800]);
+});
+
+Deno.test("readConfig() refuses unknown keys, wrong types, another command and what is no object", () => {
+  refused(
+    () => readConfig(flags, "train", { "max-trian-steps": 3 }, "c.json"),
+    /unknown key .* in c\.json/,
+    /max-train-steps\?/,
+  );
+  refused(() => readConfig(flags, "train", { data: 3 }, "c.json"), /data in c\.json is a text, not 3/);
+  refused(() => readConfig(flags, "train", { maxTrainSteps: true }, "c.json"), /is an integer, not "true"/);
+  refused(() => readConfig(flags, "train", { command: "generate" }, "c.json"), /belongs to the command "generate"/);
+  refused(() => readConfig(flags, "train", { config: "x" }, "c.json"), /unknown key config/);
+  refused(() => readConfig(flags, "train", [1], "c.json"), /one JSON object/);
+});
+
+Deno.test("complete() names the required flags that are missing", () => {
+  refused(() => complete(flags, {}), /missing --data <text>/);
+});
+
+Deno.test("nearest() suggests only what is near", () => {
+  assert.equal(nearest("sed", ["seed", "steps"]), "seed");
+  assert.equal(nearest("elephant", ["seed", "steps"]), undefined);
+  assert.equal(kebab("numSpatialVectors"), "num-spatial-vectors");
+});
+
+Deno.test("every command's table is sound and its help shows every flag", () => {
+  for (const command of commands) {
+    const help = commandHelp(command, command.name);
+    for (const [key, flag] of Object.entries(command.flags as Flags)) {
+      const label = `${command.name} --${kebab(key)}`;
+      assert.match(key, /^[a-z][A-Za-z0-9]*$/, label);
+      assert.ok(help.includes(`--${kebab(key)}`), label);
+      assert.ok(flag.description.endsWith("."), `${label}: a description is a sentence`);
+      if (flag.default !== undefined) {
+        const saved = { [kebab(key)]: flag.default };
+        if (!flag.transient) {
+          assert.deepEqual(readConfig(command.flags, command.name, saved, "default"), { [key]: flag.default });
+        }
+      }
+    }
+    for (const line of help.split("\n")) assert.ok(line.length <= 100 || line.includes(" --out "), line);
+    for (const example of command.examples) {
+      parseFlags({ ...command.flags, out: { type: "string", description: "" } }, example.split(" ").filter(Boolean));
+    }
+  }
+});
+
+Deno.test("defineCommand() gives run the types of its table", () => {
+  const command = defineCommand({
+    name: "typed",
+    summary: "s",
+    runFolder: false,
+    gpu: false,
+    flags,
+    examples: [],
+    run(options) {
+      const data: string = options.data;
+      const part: string[] | undefined = options.part;
+      const mode: "off" | "official" | "paper" = options.reweighting;
+      const scale: number = options.guidanceScale;
+      return Promise.resolve(void [data, part, mode, scale]);
+    },
+  });
+  assert.equal(command.flags.data.required, true);
+});
