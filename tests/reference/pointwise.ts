@@ -1,7 +1,7 @@
 /**
  * Element-wise functions, broadcasting arithmetic and reductions in float64.
- * At a kink the derivative is PyTorch's: relu'(0) = 0, abs'(0) = 0, leakyRelu'(0) = prelu'(0) = slope, clamp' = 1 on
- * both limits, and a tie of maximum or minimum sends half to each side.
+ * At a kink the derivative is PyTorch's: relu'(0) = 0, abs'(0) = 0, leakyRelu'(0) = prelu'(0) = slope, and a tie of
+ * maximum or minimum sends half to each side; clamp' = 1 on both limits, where PyTorch's versions differ.
  */
 import {
   broadcastIndex,

@@ -6,7 +6,7 @@ export function logSumExp(x: NDArray): NDArray {
   const C = x.shape.at(-1)!, lse = ndarray(x.shape.slice(0, -1));
   return map(lse, (_, row) => {
     const values = x.data.subarray(row * C, (row + 1) * C);
-    const max = Math.max(...values);
+    const max = values.reduce((a, b) => Math.max(a, b), -Infinity);
     return max + Math.log(values.reduce((sum, value) => sum + Math.exp(value - max), 0));
   });
 }

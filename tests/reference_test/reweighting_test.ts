@@ -1,6 +1,7 @@
 /** The re-weighting maps: the worked vector of the method's notes, dilation by timestep, and the properties of both forms. */
 import assert from "node:assert/strict";
-import { assertClose, map, ndarray, normals, uniforms } from "../support/arrays.ts";
+import { goldens } from "../support/goldens.ts";
+import { assertClose, map, type NDArray, ndarray, normals, uniforms } from "../support/arrays.ts";
 import {
   dilateMask,
   dilationHalfWidth,
@@ -8,6 +9,7 @@ import {
   paperWeightMap,
   weightMapOfDistance,
 } from "../reference/reweighting.ts";
+import { permuteForward } from "../reference/shape.ts";
 
 const line = (...values: number[]) => ndarray([1, 1, values.length, 1], values);
 
@@ -48,4 +50,24 @@ Deno.test("paper: weights inside average to 1, the most normal pixel weighs most
   const delta = uniforms([2, 4, 4, 1], "delta", 0.1, 1), all = ndarray([2, 4, 4, 1], 1);
   assertClose(paperWeightMap(delta, all, { temperature: 1e9 }), all, 1e-6);
   assertClose(paperWeightMap(delta, map(all, () => 0)), all, 0);
+});
+
+Deno.test("official: the dilated mask and the weights of the reference implementation", () => {
+  const found = goldens("unet");
+  assert.ok(found.length > 0, "no golden file of the U-Net");
+  for (const golden of found) {
+    const stored = golden.tensor("latent_mask"), [B, , H, W] = stored.shape;
+    const C = golden.config("unet").in_channels as number, shape = [B, C, H, W];
+    const channelsLast = (x: NDArray) => permuteForward(x, [0, 2, 3, 1]);
+    const result = officialWeightMap({
+      x: channelsLast(ndarray(shape, golden.noise("x", shape))),
+      z0: channelsLast(ndarray(shape, golden.noise("x0", shape, 0.8))),
+      mask: ndarray([B, H, W, 1], stored.data),
+      timestep: Number(golden.metadata.weight_map_t),
+      steps: Number(golden.metadata.ddim_steps),
+    });
+    assertClose(result.mask, ndarray([B, H, W, 1], golden.tensor("dilated_mask").data), 0, golden.file);
+    assertClose(result.weights, ndarray([B, H, W, 1], golden.tensor("weight_map").data), 1e-6, golden.file);
+    assert.ok(result.weights.data.some((w) => w > 1 && w < 1.5), "no weight between the limits: nothing was tested");
+  }
 });
