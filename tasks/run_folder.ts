@@ -5,12 +5,13 @@
  */
 import { dirname, join, resolve } from "node:path";
 import { UserError } from "../src/errors.ts";
+import { replaceFile, writeAll } from "../src/weights/atomic.ts";
 
 const LOCK = ".lock";
 const CONFIG = "config.json";
 const CHECKPOINTS = "checkpoints";
-/** Temporary names hold this mark; leftovers of a killed process are removed when the folder is opened. */
-const TEMPORARY = ".tmp-";
+/** How `replaceFile` ends its temporary names; leftovers of a killed process are removed when the folder is opened. */
+const TEMPORARY = /\.\d+\.tmp$/;
 
 /** A saved state: a step, what was saved with it, and its bytes. */
 export interface Checkpoint {
@@ -22,26 +23,12 @@ export interface Checkpoint {
 }
 
 /**
- * Writes a file so that readers see the old bytes or the new ones, also after a crash or a power cut: temporary file in
- * the same folder, flushed to disk, renamed over the target.
- * @throws Deno's error with code `ENOSPC` when the disk is full; the old file is then untouched
+ * Writes a file so that readers see the old bytes or the new ones, also after a crash or a power cut.
+ * @throws UserError when the disk is full; the old file is then untouched
  */
 export async function writeAtomic(path: string, data: string | Uint8Array): Promise<void> {
   const bytes = typeof data === "string" ? new TextEncoder().encode(data) : data;
-  const temporary = `${path}${TEMPORARY}${Deno.pid}`;
-  try {
-    const file = await Deno.open(temporary, { write: true, create: true, truncate: true });
-    try {
-      for (let done = 0; done < bytes.length;) done += await file.write(bytes.subarray(done));
-      await file.sync();
-    } finally {
-      file.close();
-    }
-    await Deno.rename(temporary, path);
-  } catch (error) {
-    await Deno.remove(temporary).catch(() => {});
-    throw named(error, path);
-  }
+  replaceFile(path, (file) => writeAll(file, bytes));
   await syncFolder(dirname(path));
 }
 
@@ -79,7 +66,7 @@ export class JsonLines<T> {
   append(record: T): void {
     const bytes = new TextEncoder().encode(`${JSON.stringify(record)}\n`);
     try {
-      for (let done = 0; done < bytes.length;) done += this.#file.writeSync(bytes.subarray(done));
+      writeAll(this.#file, bytes);
     } catch (error) {
       throw named(error, this.#path);
     }
@@ -321,6 +308,6 @@ async function removeTemporary(folder: string): Promise<void> {
   for await (const { name, isFile, isDirectory } of Deno.readDir(folder)) {
     const path = join(folder, name);
     if (isDirectory) await removeTemporary(path);
-    else if (isFile && name.includes(TEMPORARY)) await Deno.remove(path);
+    else if (isFile && TEMPORARY.test(name)) await Deno.remove(path);
   }
 }

@@ -92,7 +92,7 @@ Deno.test("a process killed in the middle of writes never leaves half a file", (
       assert.equal(checkpoint.bytes.length, size);
       assert.ok(checkpoint.bytes.every((byte) => byte === checkpoint.step % 251), "the checkpoint mixes two writes");
       const left = [...Deno.readDirSync(path), ...Deno.readDirSync(join(path, "checkpoints"))].map((e) => e.name);
-      assert.deepEqual(left.filter((name) => name.includes(".tmp-")), []);
+      assert.deepEqual(left.filter((name) => name.includes(".tmp")), []);
     }
   }));
 
@@ -158,8 +158,7 @@ Deno.test({
         await using folder = await RunFolder.open(path);
         await folder.write("state.bin", new Uint8Array(100_000).fill(1));
         const error = await folder.write("state.bin", new Uint8Array(200_000).fill(2)).catch((e) => e);
-        assert.equal(error.code, "ENOSPC");
-        assert.match(error.message, /state\.bin/);
+        assert.match(error.message, /state\.bin: the disk is full/);
         assert.ok((await Deno.readFile(folder.file("state.bin"))).every((byte) => byte === 1));
         assert.deepEqual([...Deno.readDirSync(path)].map((e) => e.name).sort(), [".lock", "state.bin"]);
       } finally {

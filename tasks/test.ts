@@ -1,0 +1,106 @@
+/**
+ * `deno task test`: everything that must hold before a change is kept, step by step; every step runs, and those that
+ * failed are named at the end. `deno task test lint types` runs only these.
+ */
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { selectBackend } from "./adapter.ts";
+import { nearest } from "./flags.ts";
+import { formatDuration } from "./progress.ts";
+
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const CODE = ["src", "tasks", "tests", "bench", "fixtures", "mod.ts"];
+
+/** One step: its name and what it runs. */
+interface Step {
+  readonly name: string;
+  run(): Promise<boolean>;
+}
+
+/** Runs Deno in the repository; the paths in `args` that do not exist are left out. */
+async function deno(...args: string[]): Promise<boolean> {
+  const { success } = await new Deno.Command(Deno.execPath(), { args, cwd: ROOT, stdin: "null" }).spawn().status;
+  return success;
+}
+
+function present(...paths: string[]): string[] {
+  return paths.filter((path) => {
+    try {
+      return Boolean(Deno.statSync(join(ROOT, path)));
+    } catch {
+      return false;
+    }
+  });
+}
+
+/** The demo, as small as it gets, from an empty folder to its page; then the same pairs once more, byte for byte. */
+async function endToEnd(): Promise<boolean> {
+  const folder = await Deno.makeTempDir({ prefix: "anomalydiffusion-" });
+  const size = ["--count", "1", "--max-train-steps", "4", "--mask-train-steps", "2", "--steps", "3"];
+  try {
+    const runs = [join(folder, "a"), join(folder, "b")];
+    for (const out of runs) {
+      if (!await deno("run", "-RWES", "--no-prompt", "tasks/main.ts", "demo", ...size, "--out", out)) return false;
+    }
+    const [a, b] = runs.map((out) => pictures(out));
+    if (!a.size) {
+      console.error("the demo wrote no picture");
+      return false;
+    }
+    const different = [...a.keys()].filter((name) => a.get(name) !== b.get(name));
+    for (const name of different) console.error(`${name} differs between two runs with one seed`);
+    const page = await Deno.readTextFile(join(runs[0], "index.html"));
+    if (/(src|href)="https?:/.test(page)) console.error("the page reaches for the network");
+    return !different.length && a.size === b.size && page.includes("data:image/png;base64,");
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+/** Every PNG under a folder, by its path, as text of its bytes. */
+function pictures(folder: string, sub = "", found = new Map<string, string>()): Map<string, string> {
+  for (const { name, isDirectory } of Deno.readDirSync(join(folder, sub))) {
+    const path = join(sub, name);
+    if (isDirectory) pictures(folder, path, found);
+    else if (name.endsWith(".png")) {
+      found.set(path, new TextDecoder("latin1").decode(Deno.readFileSync(join(folder, path))));
+    }
+  }
+  return found;
+}
+
+const STEPS: readonly Step[] = [
+  { name: "format", run: () => deno("fmt", "--check", "--quiet") },
+  { name: "lint", run: () => deno("lint", "--quiet") },
+  { name: "types", run: () => deno("check", "--quiet", ...present(...CODE)) },
+  { name: "examples", run: () => deno("test", "--doc", "-A", "--quiet", ...present("src", "tasks", "mod.ts")) },
+  { name: "tests", run: () => deno("test", "-A", "--quiet", "tests") },
+  { name: "end-to-end", run: endToEnd },
+];
+
+const names = STEPS.map(({ name }) => name);
+for (const word of Deno.args) {
+  if (names.includes(word)) continue;
+  const guess = nearest(word, names);
+  console.error(`error: unknown step ${word}; ${guess ? `did you mean ${guess}?` : `there are ${names.join(", ")}`}`);
+  Deno.exit(2);
+}
+selectBackend();
+const results: string[] = [];
+let failed = 0;
+for (const step of STEPS) {
+  if (Deno.args.length && !Deno.args.includes(step.name)) continue;
+  console.log(`\n=== ${step.name}`);
+  const start = performance.now();
+  const good = await step.run().catch((error) => {
+    console.error(error);
+    return false;
+  });
+  if (!good) failed++;
+  results.push(
+    `${good ? "ok    " : "FAILED"}  ${step.name.padEnd(12)}${formatDuration((performance.now() - start) / 1000)}`,
+  );
+}
+console.log(`\n${results.join("\n")}`);
+if (failed) console.error(`\n${failed} of ${results.length} steps failed`);
+Deno.exit(failed ? 1 : 0);
