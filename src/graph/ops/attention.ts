@@ -1,0 +1,205 @@
+/**
+ * Scaled dot-product attention (Vaswani et al. 2017, eq. 1) over tokens × channels, and cross-attention whose map is
+ * re-weighted (AnomalyDiffusion §3.3; the official code multiplies the logits, the paper's eq. 7 the probabilities).
+ */
+
+import mapSource from "../../../shaders/cross_attention.wgsl" with { type: "text" };
+import type { Access } from "../../gpu/device.ts";
+import { apply, defineOp, f32, float, grid, kernel, type Lowering, require, type Value } from "../op.ts";
+import { sameShape, type Tensor } from "../tensor.ts";
+
+/** Heads of an attention and the factor on q·k. */
+export interface AttentionOptions {
+  /** Number of heads; head h owns channels h·D … (h + 1)·D − 1. */
+  readonly heads: number;
+  /** Default 1 ∕ √D. */
+  readonly scale?: number;
+}
+
+/** Options of {@linkcode crossAttention}. */
+export interface CrossAttentionOptions extends AttentionOptions {
+  /** What the map multiplies: the scaled logits (default) or the probabilities after the softmax. */
+  readonly mode?: "logits" | "probabilities";
+}
+
+/** Sizes of one attention. */
+interface Sizes {
+  readonly images: number;
+  readonly n: number;
+  readonly m: number;
+  readonly heads: number;
+  /** Channels of a head. */
+  readonly head: number;
+}
+
+function sizes(q: Tensor, k: Tensor, heads: number): Sizes {
+  return { images: q.shape[0], n: q.shape[1], m: k.shape[1], heads, head: q.shape[2] / heads };
+}
+
+function checkShapes(name: string, inputs: readonly Tensor[], heads: number): void {
+  const [q, k, v] = inputs;
+  require(
+    q.rank === 3 && k.rank === 3 && sameShape(k.shape, v.shape),
+    name,
+    "needs q, k and v [B, tokens, H·D]",
+    inputs,
+  );
+  require(q.shape[0] === k.shape[0] && q.shape[2] === k.shape[2], name, "images or channels differ", inputs);
+  require(q.shape[2] % heads === 0, name, `channels do not split into ${heads} heads`, inputs);
+  require(inputs.every((t) => t.dtype === "f32"), name, "needs f32", inputs);
+}
+
+// Kinds of cross_attention.wgsl.
+const SCORES = 0, SOFTMAX = 1, SOFTMAX_GRADIENT = 2, WEIGHTED = 3, TRANSPOSED = 4;
+
+const mapBindings: readonly Access[][] = [
+  ["read", "read", "read_write"],
+  ["read_write"],
+  ["read", "read_write"],
+  ["read", "read", "read_write"],
+  ["read", "read", "read_write"],
+];
+const mapKernels = mapBindings.map((own) => kernel("cross_attention", mapSource, ["read", "read", ...own]));
+
+/** Queries per invocation of the products. */
+const ROWS = 4;
+
+interface MapLaunch {
+  readonly sizes: Sizes;
+  readonly kind: number;
+  /** The buffers after map and columns. */
+  readonly buffers: readonly Value[];
+  /** Stands for map and columns where there are none. */
+  readonly unused: Value;
+  readonly map?: Value;
+  readonly columns?: Value;
+  readonly scale?: number;
+}
+
+function launchMap({ launch }: Pick<Lowering, "launch">, l: MapLaunch): void {
+  const { images, n, m, heads, head } = l.sizes;
+  const quads = Math.ceil(m / 4), tiles = Math.ceil(n / ROWS), channels = Math.ceil(head / 4);
+  const count = images * heads *
+    [tiles * quads, n, n, tiles * channels, quads * channels][l.kind];
+  const vector = head % 4 === 0;
+  const product = l.kind === SCORES || l.kind >= WEIGHTED;
+  launch({
+    kernel: mapKernels[l.kind],
+    defines: { KIND: l.kind, ROWS, VECTOR: vector, T: vector ? "vec4f" : "f32" },
+    buffers: [l.map ?? l.unused, l.columns ?? l.unused, ...l.buffers],
+    uniforms: [
+      n,
+      m,
+      heads,
+      heads * head,
+      head,
+      quads,
+      tiles,
+      count,
+      l.map ? 1 : 0,
+      l.columns ? 1 : 0,
+      float(l.scale ?? 1),
+    ],
+    workgroups: grid(count),
+    flops: images * heads * n * m * (product ? 2 * head : 5),
+  });
+}
+
+interface MapAttributes {
+  readonly heads: number;
+  readonly scale: number;
+  readonly mode: "logits" | "probabilities" | "none";
+  readonly columns: boolean;
+}
+
+/** Map and columns for launches where they act, by the op's mode. */
+function weights({ mode, columns }: MapAttributes, [map, column]: readonly Value[]) {
+  const given = { map, columns: columns ? column : undefined };
+  return { logits: mode === "logits" ? given : {}, probabilities: mode === "probabilities" ? given : {} };
+}
+
+/** Inputs q, k, v, map, columns; outputs o and the probabilities [B·H, ⌈M∕4⌉, N, 4]. */
+const mapAttentionOp = defineOp<MapAttributes>({
+  name: "crossAttention",
+  shape(inputs, { heads, mode, columns }) {
+    const [q, k, , map, column] = inputs;
+    checkShapes("crossAttention", inputs, heads);
+    const { images, n, m } = sizes(q, k, heads);
+    if (mode !== "none") require(sameShape(map.shape, [images, n]), "crossAttention", "needs a map [B, N]", inputs);
+    if (columns) require(sameShape(column.shape, [images, m]), "crossAttention", "needs columns [B, M]", inputs);
+    return [f32(q.shape), f32([images * heads, Math.ceil(m / 4), n, 4])];
+  },
+  gradient({ inputs, outputs, attributes, grads: [dO] }) {
+    const [q, k, v, ...given] = inputs;
+    let made: readonly Tensor[] | undefined;
+    const all = () => made ??= apply(mapAttentionBackwardOp, [q, k, v, outputs[1], dO!, ...given], attributes);
+    return [() => all()[0], () => all()[1], () => all()[2]];
+  },
+  lower(lowering) {
+    const { node, attributes, inputs: [q, k, v, ...given], outputs: [o, p] } = lowering;
+    const { logits, probabilities } = weights(attributes, given);
+    const common = { sizes: sizes(node.inputs[0], node.inputs[1], attributes.heads), unused: q };
+    launchMap(lowering, { ...common, ...logits, kind: SCORES, buffers: [q, k, p], scale: attributes.scale });
+    launchMap(lowering, { ...common, kind: SOFTMAX, buffers: [p] });
+    launchMap(lowering, { ...common, ...probabilities, kind: WEIGHTED, buffers: [p, v, o] });
+  },
+});
+
+/** Inputs q, k, v, probabilities, dO, map, columns; outputs dq, dk, dv. */
+const mapAttentionBackwardOp = defineOp<MapAttributes>({
+  name: "crossAttentionBackward",
+  shape: ([q, k, v]) => [f32(q.shape), f32(k.shape), f32(v.shape)],
+  lower(lowering) {
+    const { node, attributes, inputs: [q, k, v, p, dO, ...given], outputs: [dq, dk, dv] } = lowering;
+    const { logits, probabilities } = weights(attributes, given);
+    const common = { sizes: sizes(node.inputs[0], node.inputs[1], attributes.heads), unused: q };
+    const t = lowering.scratch(p.bytes);
+    launchMap(lowering, { ...common, ...probabilities, kind: TRANSPOSED, buffers: [p, dO, dv] });
+    launchMap(lowering, { ...common, ...probabilities, kind: SCORES, buffers: [dO, v, t] });
+    launchMap(lowering, { ...common, ...logits, kind: SOFTMAX_GRADIENT, buffers: [p, t], scale: attributes.scale });
+    launchMap(lowering, { ...common, kind: WEIGHTED, buffers: [t, k, dq] });
+    launchMap(lowering, { ...common, kind: TRANSPOSED, buffers: [t, q, dk] });
+  },
+});
+
+/**
+ * Attention of queries to a short list of keys, as text: the probabilities are kept for the gradient.
+ * With a map, the factor f[b, i, j] = 1 + columns[b, j]·(map[b, i] − 1) multiplies what `mode` says: in mode "logits"
+ * o = softmax(f·scale·q·kᵀ)·v, in mode "probabilities" o = (f·softmax(scale·q·kᵀ))·v.
+ * @param q [B, N, H·D]
+ * @param k [B, M, H·D]
+ * @param v [B, M, H·D]
+ * @param map weight of each query, [B, N]; gets no gradient
+ * @param columns 1 on keys that the map re-weights, else 0, [B, M]; all where left out; gets no gradient
+ * @returns [B, N, H·D]
+ * @throws ShapeError where shapes do not fit
+ */
+export function crossAttention(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  options: CrossAttentionOptions,
+  map?: Tensor,
+  columns?: Tensor,
+): Tensor {
+  const { heads, scale = 1 / Math.sqrt(q.shape[2] / heads), mode = "logits" } = options;
+  const given = map ? (columns ? [map, columns] : [map]) : [];
+  return apply(mapAttentionOp, [q, k, v, ...given], {
+    heads,
+    scale,
+    mode: map ? mode : "none",
+    columns: given.length === 2,
+  })[0];
+}
+
+/**
+ * Attention of each query to all keys: o = softmax(scale·q·kᵀ)·v per head.
+ * @param q [B, N, H·D]
+ * @param k [B, M, H·D]
+ * @param v [B, M, H·D]
+ * @returns [B, N, H·D]
+ * @throws ShapeError where shapes do not fit
+ */
+export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tensor {
+  return crossAttention(q, k, v, options);
+}
