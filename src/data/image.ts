@@ -87,9 +87,15 @@ export function sizeOfImage(bytes: Uint8Array, label: string): { width: number; 
   return { width: size.width, height: size.height };
 }
 
-/** Width and height of an image file, from its first bytes. */
+/** Width and height of an image file; only its first bytes are read where they suffice. */
 export function readImageSize(path: string): { width: number; height: number } {
-  return sizeOfImage(readBytes(path), path);
+  try {
+    using file = Deno.openSync(path);
+    const head = new Uint8Array(65536), count = file.readSync(head) ?? 0;
+    return sizeOfImage(head.subarray(0, count), path);
+  } catch {
+    return sizeOfImage(readBytes(path), path);
+  }
 }
 
 /** RGBA of an encoded image. */

@@ -1,0 +1,222 @@
+/**
+ * Data sets in MVTec AD's layout (Bergmann et al. 2019), of one part or several, or just in folders:
+ *
+ * - `[<part>/]train/good`, `test/good`, `test/<defect>`, `ground_truth/<defect>`
+ * - `[<part>/]good`, `<defect>`, with masks in `ground_truth/<defect>` or `masks/<defect>` or beside the images
+ *
+ * File names are free. The mask of `x.png` is `x_mask.*` or, in a folder of masks, `x.*`.
+ */
+
+import { basename, join } from "node:path";
+import { UserError } from "../errors.ts";
+import { type Image, imageExtensions, isImageName, loadImage, loadMask, type Mask, readImageSize } from "./image.ts";
+
+/** An image file with the file of its mask. */
+export interface Pair {
+  /** File name without its ending. */
+  stem: string;
+  image: string;
+  mask: string;
+}
+
+/** One kind of defect of one part; pairs sorted by name. */
+export interface Defect {
+  name: string;
+  pairs: Pair[];
+  /** What may be learnt from: the first third, at least one. */
+  train: Pair[];
+  /** What inspection is tested on: the rest. */
+  test: Pair[];
+}
+
+/** One part (MVTec's "object" or "category"). */
+export interface Part {
+  name: string;
+  path: string;
+  /** Normal images to learn from and to generate on. */
+  good: string[];
+  /** Normal images of the test set; empty where the layout has none. */
+  testGood: string[];
+  defects: Defect[];
+}
+
+/** What to take from a data set. */
+export interface ScanOptions {
+  /** Only this part. */
+  part?: string;
+  /** Only this defect. */
+  defect?: string;
+  /** Take image ⌊N/3⌋ into training too, as the paper's code does, though it is a test image as well. */
+  officialSplit?: boolean;
+  /** Look at normal images only; defects and masks are not needed. */
+  goodOnly?: boolean;
+}
+
+const layoutHint =
+  "expected train/good, test/<defect> and ground_truth/<defect>, or good, <defect> and masks/<defect>, " +
+  "in this folder or one below it";
+
+const collator = new Intl.Collator("en", { numeric: true });
+
+/** By name, numbers by value: 2 before 10. */
+function byName(a: string, b: string): number {
+  return collator.compare(a, b) || (a < b ? -1 : a > b ? 1 : 0);
+}
+
+/** Whether the path is a folder. */
+function isFolder(path: string): boolean {
+  try {
+    return Deno.statSync(path).isDirectory;
+  } catch {
+    return false;
+  }
+}
+
+/** Sorted names in a folder, without hidden ones; none where there is no such folder. */
+function namesIn(path: string): string[] {
+  if (!isFolder(path)) return [];
+  return [...Deno.readDirSync(path)].map((entry) => entry.name).filter((name) => !name.startsWith(".")).sort(byName);
+}
+
+const foldersIn = (path: string) => namesIn(path).filter((name) => isFolder(join(path, name)));
+const stemOf = (name: string) => name.slice(0, name.lastIndexOf("."));
+
+/** Paths of the image files in a folder, sorted by name. */
+export function listImages(folder: string): string[] {
+  return namesIn(folder).filter(isImageName).map((name) => join(folder, name));
+}
+
+/**
+ * How many of N sorted pairs may be learnt from.
+ * @returns ⌊N/3⌋, at least 1; one more where `official`
+ */
+export function trainCount(count: number, official = false): number {
+  const third = Math.floor(count / 3);
+  return official ? Math.min(count, third + 1) : Math.max(1, third);
+}
+
+/** Folders that are no defects in the plain layout. */
+const reserved = new Set(["good", "masks", "ground_truth", "train", "test"]);
+
+/** A folder is a part when normal images have a place in it. */
+const isPart = (path: string) => isFolder(join(path, "train")) || isFolder(join(path, "good"));
+
+/** The image–mask pairs of a defect. */
+function pairsOf(images: string[], maskFolder: string | undefined, label: string): Pair[] {
+  const masks = new Map<string, string>();
+  for (const path of maskFolder ? listImages(maskFolder) : images) {
+    const stem = stemOf(basename(path));
+    if (stem.endsWith("_mask")) masks.set(stem.slice(0, -5), path);
+    else if (maskFolder && !masks.has(stem)) masks.set(stem, path);
+  }
+  // Masks beside the images are no images.
+  const own = maskFolder ? images : images.filter((path) => !stemOf(basename(path)).endsWith("_mask"));
+  if (own.length === 0) throw new UserError(`${label}: no images`, `put ${imageExtensions.join(", ")} files there`);
+  if (masks.size === 0) {
+    throw new UserError(
+      `${label}: the defect has no masks`,
+      "put a black and white <name>_mask.png for each <name> into ground_truth/<defect>",
+    );
+  }
+  return own.map((image) => {
+    const stem = stemOf(basename(image)), mask = masks.get(stem);
+    if (!mask) throw new UserError(`${image}: no mask`, `expected ${stem}_mask.png in ${maskFolder ?? label}`);
+    return { stem, image, mask };
+  });
+}
+
+/** One part, all defects. */
+function scanPart(path: string, { officialSplit, goodOnly, defect: only }: ScanOptions): Part {
+  const mvtec = isFolder(join(path, "train"));
+  const goodFolder = mvtec ? join(path, "train", "good") : join(path, "good");
+  const good = listImages(goodFolder);
+  if (good.length === 0) {
+    throw new UserError(`${path}: no good images`, `expected ${imageExtensions.join(", ")} files in ${goodFolder}`);
+  }
+  const part: Part = {
+    name: basename(path),
+    path,
+    good,
+    testGood: listImages(join(path, "test", "good")),
+    defects: [],
+  };
+  if (goodOnly) return part;
+  const from = mvtec ? join(path, "test") : path;
+  const names = foldersIn(from).filter((name) => mvtec ? name !== "good" : !reserved.has(name));
+  if (names.length === 0) throw new UserError(`${path}: no defect folder`, layoutHint);
+  for (const name of names) {
+    if (only !== undefined && name !== only) continue;
+    const folder = join(from, name);
+    const maskFolder = ["ground_truth", "masks"].map((kind) => join(path, kind, name)).find(isFolder);
+    const pairs = pairsOf(listImages(folder), maskFolder, folder);
+    if (pairs.length < 2) {
+      throw new UserError(
+        `${folder}: the defect has only one image`,
+        "give at least two: one to learn from and one to test on",
+      );
+    }
+    for (const { image, mask } of pairs) {
+      const a = readImageSize(image), b = readImageSize(mask);
+      if (a.width !== b.width || a.height !== b.height) {
+        throw new UserError(`${mask}: the mask has ${b.width}×${b.height} pixels, its image ${a.width}×${a.height}`);
+      }
+    }
+    part.defects.push({
+      name,
+      pairs,
+      train: pairs.slice(0, trainCount(pairs.length, officialSplit)),
+      test: pairs.slice(officialSplit ? Math.floor(pairs.length / 3) : trainCount(pairs.length)),
+    });
+  }
+  return part;
+}
+
+/**
+ * Finds the parts, defects and pairs of a data set; images are not decoded yet (see `loadPair`).
+ * @param root a folder of parts, or one part
+ * @returns parts sorted by name, each with at least one defect unless `goodOnly`
+ * @throws {UserError} in one line: not a folder, not this layout, no good images, no or missing masks, a mask of another
+ *   size, a defect with one image, no such part or defect
+ */
+export function scanDataset(root: string, options: ScanOptions = {}): Part[] {
+  if (!isFolder(root)) throw new UserError(`${root}: not a folder`, "give the folder of a data set");
+  const single = isPart(root);
+  const names = single
+    ? [basename(Deno.realPathSync(root))]
+    : foldersIn(root).filter((name) => isPart(join(root, name)));
+  if (names.length === 0) throw new UserError(`${root}: not a data set in MVTec layout`, layoutHint);
+  const { part, defect } = options;
+  if (part !== undefined && !names.includes(part)) {
+    throw new UserError(`${root}: no part "${part}"`, `there is ${names.join(", ")}`);
+  }
+  const parts = names.filter((name) => part === undefined || name === part).map((name) => {
+    const scanned = scanPart(single ? root : join(root, name), options);
+    return { ...scanned, name };
+  });
+  if (options.goodOnly) return parts;
+  const found = parts.filter(({ defects }) => defects.length > 0);
+  if (found.length === 0) {
+    const known = new Set(
+      scanDataset(root, { ...options, defect: undefined }).flatMap((one) => one.defects.map(({ name }) => name)),
+    );
+    throw new UserError(`${root}: no defect "${defect}"`, `there is ${[...known].join(", ")}`);
+  }
+  return found;
+}
+
+/**
+ * Decodes a pair.
+ * @throws {UserError} if a file is broken, the sizes differ, or the mask marks nothing
+ */
+export async function loadPair({ image: imagePath, mask: maskPath }: Pair): Promise<{ image: Image; mask: Mask }> {
+  const [image, mask] = await Promise.all([loadImage(imagePath), loadMask(maskPath)]);
+  if (image.width !== mask.width || image.height !== mask.height) {
+    throw new UserError(
+      `${maskPath}: the mask has ${mask.width}×${mask.height} pixels, its image ${image.width}×${image.height}`,
+    );
+  }
+  if (!mask.data.includes(1)) {
+    throw new UserError(`${maskPath}: the mask is empty`, "paint the defect white on black, or remove the pair");
+  }
+  return { image, mask };
+}
