@@ -19,6 +19,10 @@ Deno.test("maskedMse: divides by every element, or by the mask's area", () => {
   const a = ndarray([1, 2, 2, 1], [1, 2, 3, 4]), b = ndarray([1, 2, 2, 1]), mask = ndarray([1, 2, 2, 1], [1, 0, 0, 1]);
   assertClose(l.maskedMseForward(a, b, mask), scalar(17 / 4), 0);
   assertClose(l.maskedMseForward(a, b, mask, { area: true }), scalar(17 / 2), 0);
+  const three = ndarray([3, 1, 2, 1], [1, 2, 3, 4, 5, 6]), masks = ndarray([3, 1, 2, 1], [1, 1, 0, 0, 0, 1]);
+  const parts = [(1 + 4) / 2, 0, 36 / 1];
+  const expected = scalar((parts[0] + parts[1] + parts[2]) / 3);
+  assertClose(l.maskedMseForward(three, ndarray([3, 1, 2, 1]), masks, { area: true }), expected, 1e-15);
 });
 
 Deno.test("focalLoss: gradients for two and four classes", () => {

@@ -82,7 +82,7 @@ Deno.test("batchNorm: training equals inference with the batch's own statistics"
 Deno.test("batchNorm: running statistics take a tenth of the batch's mean and unbiased variance", () => {
   const x = ndarray([3, 1], [0, 3, 6]);
   const batch = batchNormForward(x, ones(1), ndarray([1]), { eps: 0 });
-  const running = batchNormRunning({ mean: ndarray([1], 1), variance: ndarray([1], 1) }, batch, { count: 3 });
-  assertClose(running.mean, ndarray([1], 1.2), 1e-15);
-  assertClose(running.variance, ndarray([1], 0.9 + 0.1 * 9), 1e-15);
+  const running = batchNormRunning({ mean: ndarray([1], 2), variance: ndarray([1], 5) }, batch, { count: 3 });
+  assertClose(running.mean, ndarray([1], 0.9 * 2 + 0.1 * 3), 1e-15);
+  assertClose(running.variance, ndarray([1], 0.9 * 5 + 0.1 * 9), 1e-15);
 });

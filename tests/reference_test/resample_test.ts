@@ -1,4 +1,5 @@
 /** Adjoint identities and worked examples of the reference resizing, pooling and pixel shuffling. */
+import assert from "node:assert/strict";
 import { assertClose, type NDArray, ndarray, normals } from "../support/arrays.ts";
 import { checkAdjoint, checkGradients } from "../support/finite.ts";
 import * as r from "../reference/resample.ts";
@@ -92,6 +93,8 @@ Deno.test("pixel shuffling: PyTorch's channel order, and each is the other's inv
   const x = ndarray([1, 2, 2, 2], [0, 100, 1, 101, 2, 102, 3, 103]);
   const y = r.pixelUnshuffleForward(x, 2);
   assertClose(y, ndarray([1, 1, 1, 8], [0, 1, 2, 3, 100, 101, 102, 103]), 0);
+  assert.throws(() => r.pixelShuffleForward(ndarray([1, 2, 2, 6]), 2), /6 channels do not divide by 4/);
+  assert.throws(() => r.pixelUnshuffleForward(ndarray([1, 3, 2, 1]), 2), /\[1,3,2,1\] does not divide by 2/);
   const image: NDArray = normals([2, 6, 9, 2], "shuffle");
   assertClose(r.pixelShuffleForward(r.pixelUnshuffleForward(image, 3), 3), image, 0);
   checkAdjoint("unshuffle", (v) => r.pixelUnshuffleForward(v, 3), (d) => r.pixelUnshuffleBackward(d, 3), [2, 6, 9, 2]);
