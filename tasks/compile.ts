@@ -9,8 +9,18 @@ import { SHIPPED } from "./assets.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
-/** What the compiled program may do: files, environment, memory size. Neither network nor other programs. */
-export const PERMISSIONS = ["--allow-read", "--allow-write", "--allow-env", "--allow-sys", "--no-prompt"];
+/**
+ * What the program may do: files, environment, memory size, and the image codecs' native library. Neither network nor other
+ * programs.
+ */
+export const PERMISSIONS = [
+  "--allow-read",
+  "--allow-write",
+  "--allow-env",
+  "--allow-sys",
+  "--allow-ffi",
+  "--no-prompt",
+];
 
 /**
  * The arguments of `deno` that build the program.

@@ -5,6 +5,7 @@
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { selectBackend } from "./adapter.ts";
+import { PERMISSIONS } from "./compile.ts";
 import { nearest } from "./flags.ts";
 import { formatDuration } from "./progress.ts";
 
@@ -40,7 +41,7 @@ async function endToEnd(): Promise<boolean> {
   try {
     const runs = [join(folder, "a"), join(folder, "b")];
     for (const out of runs) {
-      if (!await deno("run", "-RWES", "--no-prompt", "tasks/main.ts", "demo", ...size, "--out", out)) return false;
+      if (!await deno("run", ...PERMISSIONS, "tasks/main.ts", "demo", ...size, "--out", out)) return false;
     }
     const [a, b] = runs.map((out) => pictures(out));
     if (!a.size) {

@@ -85,7 +85,7 @@ Deno.test("what assets.ts opens is what the binary includes", () => {
     assert.ok(included.includes(path) && Deno.statSync(join(ROOT, path)).isFile, path);
   }
   assert.ok(included.includes(relative(ROOT, partsFolder())));
-  for (const flag of args.filter((word) => word.startsWith("--allow"))) assert.doesNotMatch(flag, /net|run|ffi|all$/);
+  for (const flag of args.filter((word) => word.startsWith("--allow"))) assert.doesNotMatch(flag, /net|run|all$/);
 });
 
 Deno.test({

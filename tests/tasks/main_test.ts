@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { join } from "node:path";
+import { PERMISSIONS } from "../../tasks/compile.ts";
 
 const MAIN = fileURLToPath(new URL("../../tasks/main.ts", import.meta.url));
 const COUNTING = fileURLToPath(new URL("./counting_program.ts", import.meta.url));
@@ -14,7 +15,7 @@ interface Result {
 
 function command(program: string, args: string[], env: Record<string, string> = {}): Deno.Command {
   return new Deno.Command(Deno.execPath(), {
-    args: ["run", "-RWES", "--no-check", "--no-prompt", program, ...args],
+    args: ["run", ...PERMISSIONS, "--no-check", program, ...args],
     stdout: "piped",
     stderr: "piped",
     env: { ...env, NO_COLOR: "1", ANOMALYDIFFUSION_CWD: "", ANOMALYDIFFUSION_DEBUG: "" },
