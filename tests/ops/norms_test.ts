@@ -1,0 +1,99 @@
+/** Group, layer and batch norm on the GPU against their float64 references, on ordinary and awkward shapes. */
+import { batchNorm, batchNormInference, groupNorm, layerNorm } from "../../src/graph/ops/norms.ts";
+import {
+  batchNormBackward,
+  batchNormForward,
+  batchNormInferenceBackward,
+  batchNormInferenceForward,
+  groupNormBackward,
+  groupNormForward,
+  layerNormBackward,
+  layerNormForward,
+} from "../reference/norms.ts";
+import { reluBackward, reluForward } from "../reference/pointwise.ts";
+import { map, type NDArray, normals, uniforms } from "../support/arrays.ts";
+import { type OpCase, testOps } from "../support/ops.ts";
+
+const parameters = (
+  x: NDArray,
+): NDArray[] => [x, normals([x.shape.at(-1)!], "gamma"), normals([x.shape.at(-1)!], "beta")];
+const list = ({ x, gamma, beta }: { x: NDArray; gamma: NDArray; beta: NDArray }) => [x, gamma, beta];
+const tolerances = { tolerance: 1e-5, backwardTolerance: 1e-4 };
+const eps = 1e-5;
+const cases: OpCase[] = [];
+
+const grouped: [number[], number, "silu"?, number?][] = [
+  [[1, 3, 1, 1], 1],
+  [[2, 5, 7, 6], 3],
+  [[2, 4, 4, 64], 32, "silu"],
+  [[1, 37, 96], 32],
+  [[3, 5, 5, 30], 5, "silu"],
+  [[2, 40, 40, 8], 2, "silu"],
+  [[1, 1, 1, 1280], 32, "silu"],
+  [[1, 70, 11, 4], 4, undefined, 300], // a mean far above the deviation
+];
+for (const [shape, groups, activation, mean = 0] of grouped) {
+  const options = { groups, eps, activation };
+  cases.push({
+    name: `groupNorm [${shape}] in ${groups} ${activation ?? ""}${mean ? ` around ${mean}` : ""}`,
+    inputs: parameters(map(normals(shape, "x"), (value) => Math.fround(value + mean))),
+    build: (x, gamma, beta) => groupNorm(x, gamma, beta, options),
+    forward: (x, gamma, beta) => groupNormForward(x, gamma, beta, options),
+    backward: (dy, x, gamma, beta) => list(groupNormBackward(dy, x, gamma, beta, options)),
+    ...tolerances,
+    // f32 holds x itself to 300 · 2⁻²⁴ only.
+    tolerance: mean ? 1e-4 : tolerances.tolerance,
+  });
+}
+
+for (const shape of [[1, 1], [3, 7], [2, 77, 64], [5, 320], [9, 1280], [4, 3, 130], [270000, 2]]) {
+  // Rows of two numbers lie apart, or their deviation would be as small as the rounding of x.
+  const apart = shape.at(-1) === 2 ? 3 : 0;
+  cases.push({
+    name: `layerNorm [${shape}]`,
+    inputs: parameters(map(normals(shape, "x"), (value, i) => Math.fround(value + apart * (i % 2 ? 1 : -1)))),
+    build: (x, gamma, beta) => layerNorm(x, gamma, beta, { eps }),
+    forward: (x, gamma, beta) => layerNormForward(x, gamma, beta, { eps }),
+    backward: (dy, x, gamma) => list(layerNormBackward(dy, x, gamma, { eps })),
+    ...tolerances,
+  });
+}
+
+for (const shape of [[2, 1], [3, 5, 7, 3], [4, 16, 16, 8], [2, 61, 64]]) {
+  for (const part of ["y", "mean", "variance"] as const) {
+    const rows = shape.slice(0, -1).reduce((a, b) => a * b, 1);
+    cases.push({
+      name: `batchNorm [${shape}] ${part}`,
+      inputs: parameters(normals(shape, "x")),
+      build: (x, gamma, beta) => batchNorm(x, gamma, beta, { eps })[part],
+      forward: (x, gamma, beta) => {
+        const result = batchNormForward(x, gamma, beta, { eps })[part];
+        return part === "variance" ? map(result, (v) => v * rows / (rows - 1)) : result;
+      },
+      backward: part === "y" ? (dy, x, gamma) => list(batchNormBackward(dy, x, gamma, { eps })) : undefined,
+      ...tolerances,
+    });
+  }
+  const channels = [shape.at(-1)!];
+  cases.push({
+    name: `batchNormInference [${shape}]`,
+    inputs: [...parameters(normals(shape, "x")), normals(channels, "mean"), uniforms(channels, "variance", 0.2, 3)],
+    wrt: [0, 1, 2],
+    build: (x, gamma, beta, mean, variance) => batchNormInference(x, gamma, beta, mean, variance, { eps }),
+    forward: (x, gamma, beta, mean, variance) => batchNormInferenceForward(x, gamma, beta, mean, variance, { eps }),
+    backward: (dy, x, gamma, _, mean, variance) =>
+      list(batchNormInferenceBackward(dy, x, gamma, mean, variance, { eps })),
+    ...tolerances,
+  });
+}
+cases.push({
+  name: "batchNorm with relu",
+  inputs: parameters(normals([3, 9, 9, 12], "x")),
+  build: (x, gamma, beta) => batchNorm(x, gamma, beta, { eps, activation: "relu" }).y,
+  forward: (x, gamma, beta) => reluForward(batchNormForward(x, gamma, beta, { eps }).y),
+  backward: (dy, x, gamma, beta) =>
+    list(batchNormBackward(reluBackward(dy, batchNormForward(x, gamma, beta, { eps }).y), x, gamma, { eps })),
+  ...tolerances,
+});
+
+testOps(cases);
