@@ -16,6 +16,9 @@ import type { RunFolder } from "./run_folder.ts";
 /** The program's version. */
 export const VERSION: string = denoJson.version;
 
+/** A second signal within this time is the echo of the first. */
+const REPEAT_MS = 500;
+
 /** Flags of every command. */
 const COMMON: Flags = {
   config: {
@@ -109,8 +112,12 @@ async function execute(command: AnyCommand, options: Values, run: OpenedRun | un
   const abort = new AbortController();
   let current: Progress | undefined;
   const log = (line: string) => current ? current.log(line) : console.error(line);
+  let interruptedAt = Infinity;
   const onSignal = () => {
-    if (abort.signal.aborted) Deno.exit(EXIT.interrupted);
+    // One Ctrl-C may arrive twice: from the terminal, and passed on by `deno task`.
+    if (performance.now() - interruptedAt > REPEAT_MS) Deno.exit(EXIT.interrupted);
+    if (abort.signal.aborted) return;
+    interruptedAt = performance.now();
     abort.abort(new Interrupted());
     log("stopping after this step; Ctrl-C again stops at once");
   };
