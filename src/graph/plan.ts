@@ -157,6 +157,8 @@ function fuse(order: readonly Node[], outputs: readonly Tensor[]) {
       const next = readers.get(out);
       if (wanted.has(out) || next?.length !== 1) break;
       const step = asStep(next[0], out, result);
+      // A sum of two GEMMs goes to the first of them.
+      if (chains.has(next[0]) || into.has(next[0])) break;
       if (!step || (step.added && added === MAX_ADDED)) break;
       if (!sameShape(next[0].outputs[0].shape, result.shape)) break;
       if (step.added) added++;

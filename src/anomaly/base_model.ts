@@ -1,0 +1,167 @@
+/**
+ * The frozen base model on a device: autoencoder, U-Net and text tower of a model folder, with the few things that every
+ * job does with them: words to embeddings, images to latent moments, latents to images.
+ */
+
+import { Tokenizer } from "../data/tokenizer.ts";
+import { createSchedule, type Schedule } from "../diffusion/schedule.ts";
+import type { Gpu } from "../gpu/device.ts";
+import { compile, type Compiled } from "../graph/compile.ts";
+import type { Tensor } from "../graph/tensor.ts";
+import { input } from "../graph/variable.ts";
+import { decode, encode } from "../models/autoencoder.ts";
+import { TOKEN_TABLE } from "../models/text_tower.ts";
+import { Parameters } from "../nn/parameters.ts";
+import { downsamplingFactor, type ModelConfig } from "../weights/config.ts";
+import { type ModelFolder, openModelFolder } from "../weights/folder.ts";
+import { torchLayouts } from "../weights/rules.ts";
+
+/** A prompt ready for the text tower. */
+export interface Prompt {
+  /** Word embeddings [L, D], without positions. */
+  readonly words: Float32Array;
+  /** Column of the placeholder `*`; −1 where there is none. */
+  readonly column: number;
+}
+
+/** Images that the autoencoder handles at once. */
+const AUTOENCODER_BATCH = 4;
+
+/** A model folder opened on a device. Dispose of it to give the memory back. */
+export class BaseModel implements Disposable {
+  readonly config: ModelConfig;
+  readonly schedule: Schedule;
+  /** Frozen parameters of all three networks. */
+  readonly parameters: Parameters;
+  readonly tokenizer: Tokenizer;
+  /** Side of a training image in pixels. */
+  readonly side: number;
+  /** Side of its latent. */
+  readonly latentSide: number;
+  /** Channels of a latent. */
+  readonly latentChannels: number;
+  readonly #folder: ModelFolder;
+  readonly #programs = new Map<string, Compiled<{ y: Tensor }>>();
+  #table: Float32Array | undefined;
+
+  /**
+   * @param path model folder: `config.json`, `*.safetensors`, `vocab.txt`
+   * @param dtype storage of frozen matrices
+   * @throws UserError where the folder is missing or does not fit
+   */
+  constructor(readonly gpu: Gpu, path: string, dtype: "f16" | "f32" = "f16") {
+    this.#folder = openModelFolder(path);
+    this.config = this.#folder.config;
+    this.schedule = createSchedule(this.config.schedule);
+    this.parameters = new Parameters(this.#folder, torchLayouts, dtype);
+    this.tokenizer = new Tokenizer(this.#folder.vocab);
+    this.side = this.config.resolution;
+    this.latentSide = this.side / downsamplingFactor(this.config.autoencoder);
+    this.latentChannels = this.config.autoencoder.embedDim;
+  }
+
+  /** SHA-256 of the weights: says in a manifest which model made an image. */
+  get sha256(): string {
+    return this.#folder.sha256;
+  }
+
+  /** Elements of one latent. */
+  get latentSize(): number {
+    return this.latentSide ** 2 * this.latentChannels;
+  }
+
+  /** Rows of the table of word embeddings. */
+  wordRows(ids: ArrayLike<number>): Float32Array {
+    const { vocabSize, width } = this.config.text;
+    this.#table ??= this.#folder.get(TOKEN_TABLE, [vocabSize, width]);
+    const rows = new Float32Array(ids.length * width);
+    for (let i = 0; i < ids.length; i++) {
+      rows.set(this.#table.subarray(ids[i] * width, (ids[i] + 1) * width), i * width);
+    }
+    return rows;
+  }
+
+  /** Embedding of one word of the vocabulary, [D]. The first piece, where the word has several. */
+  wordVector(word: string): Float32Array {
+    return this.wordRows([this.tokenizer.encode(word, 3)[1]]);
+  }
+
+  /** Word embeddings of a text, with the column of its placeholder. */
+  prompt(text: string): Prompt {
+    const ids = this.tokenizer.encode(text, this.config.text.maxLength);
+    return { words: this.wordRows(ids), column: ids.indexOf(this.tokenizer.id("*")) };
+  }
+
+  #program(name: string, build: () => Tensor): Compiled<{ y: Tensor }> {
+    let program = this.#programs.get(name);
+    if (!program) {
+      program = compile(this.gpu, { y: build() });
+      this.#programs.set(name, program);
+    }
+    return program;
+  }
+
+  async #batched(
+    program: Compiled<{ y: Tensor }>,
+    items: readonly Float32Array[],
+    onItem?: () => void,
+  ): Promise<Float32Array[]> {
+    const results: Float32Array[] = [];
+    for (let from = 0; from < items.length; from += AUTOENCODER_BATCH) {
+      const part = items.slice(from, from + AUTOENCODER_BATCH), size = part[0].length;
+      const x = new Float32Array(AUTOENCODER_BATCH * size);
+      part.forEach((item, i) => x.set(item, i * size));
+      const { y } = await program.run({ x });
+      const each = y.length / AUTOENCODER_BATCH;
+      part.forEach((_, i) => {
+        results.push(y.slice(i * each, (i + 1) * each));
+        onItem?.();
+      });
+    }
+    return results;
+  }
+
+  /**
+   * Posterior moments of images.
+   * @param images each [side, side, 3] in [−1, 1]
+   * @returns each [h, w, 2·C]: mean ‖ log-variance
+   */
+  encode(images: readonly Float32Array[], onItem?: () => void): Promise<Float32Array[]> {
+    const program = this.#program("encode", () => {
+      const x = input("x", [AUTOENCODER_BATCH, this.side, this.side, 3]);
+      return encode(this.config.autoencoder, this.parameters, x);
+    });
+    return this.#batched(program, images, onItem);
+  }
+
+  /**
+   * Images of latents.
+   * @param latents each [h, w, C], scaled as the U-Net sees them
+   * @returns each [side, side, 3], about [−1, 1]
+   */
+  decode(latents: readonly Float32Array[], onItem?: () => void): Promise<Float32Array[]> {
+    const program = this.#program("decode", () => {
+      const x = input("x", [AUTOENCODER_BATCH, this.latentSide, this.latentSide, this.latentChannels]);
+      return decode(this.config.autoencoder, this.parameters, x);
+    });
+    const scale = 1 / this.config.scaleFactor;
+    return this.#batched(program, latents.map((z) => z.map((v) => v * scale)), onItem);
+  }
+
+  /** A latent from moments [h, w, 2·C]: (mean + σ·noise) · scaleFactor, log-variance clamped to [−30, 20]. */
+  sampleLatent(moments: Float32Array, noise: Float32Array): Float32Array {
+    const channels = this.latentChannels, scale = this.config.scaleFactor;
+    return noise.map((n, i) => {
+      const pixel = Math.floor(i / channels), c = i % channels, at = pixel * 2 * channels + c;
+      const logVariance = Math.min(20, Math.max(-30, moments[at + channels]));
+      return scale * (moments[at] + Math.exp(0.5 * logVariance) * n);
+    });
+  }
+
+  [Symbol.dispose](): void {
+    for (const program of this.#programs.values()) program[Symbol.dispose]();
+    this.#programs.clear();
+    this.parameters[Symbol.dispose]();
+    this.#folder[Symbol.dispose]();
+  }
+}

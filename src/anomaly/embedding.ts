@@ -1,0 +1,87 @@
+/**
+ * What training makes: an embedding e_a of k tokens for each kind of defect, and one spatial encoder shared by all
+ * (paper, "Spatial Anomaly Embedding"). Kept as safetensors: `embeddings.<key>` [k, D], `spatial_encoder.*`.
+ */
+
+import { UserError } from "../errors.ts";
+import type { LightSpatialConfig } from "../models/spatial_encoder.ts";
+import type { Stored } from "../nn/parameters.ts";
+import { encodeSafetensors, Safetensors } from "../weights/safetensors.ts";
+
+/** Sizes of a spatial encoder. */
+export type SpatialConfig = LightSpatialConfig;
+
+/** Learned embeddings of one training run. */
+export interface AnomalyEmbedding {
+  /** What was learned: `object+defect`, in the order of the table. */
+  readonly keys: readonly string[];
+  /** Tokens k of each embedding. */
+  readonly tokens: number;
+  /** Width D of a token. */
+  readonly width: number;
+  /** e_a of every key, [keys · k, D]. */
+  readonly table: Float32Array;
+  /** The spatial encoder; undefined for embeddings without one (masks). */
+  readonly spatial?: { readonly config: SpatialConfig; readonly parameters: ReadonlyMap<string, Stored> };
+  /** SHA-256 of the base model it belongs to. */
+  readonly model: string;
+}
+
+const PREFIX = "embeddings.";
+
+/** Bytes of an embedding file. */
+export function encodeEmbedding(embedding: AnomalyEmbedding): Uint8Array<ArrayBuffer> {
+  const { keys, tokens, width, table, spatial, model } = embedding;
+  const tensors = keys.map((key, i) => ({
+    name: `${PREFIX}${key}`,
+    dtype: "F32" as const,
+    shape: [tokens, width],
+    data: table.slice(i * tokens * width, (i + 1) * tokens * width),
+  }));
+  for (const [name, { shape, data }] of spatial?.parameters ?? []) {
+    tensors.push({ name, dtype: "F32", shape: [...shape], data: data as Float32Array<ArrayBuffer> });
+  }
+  return encodeSafetensors(tensors, {
+    format: "anomalydiffusion-embedding",
+    model,
+    ...(spatial ? { spatial: JSON.stringify(spatial.config) } : {}),
+  });
+}
+
+/**
+ * Reads an embedding file.
+ * @throws UserError where it is no such file
+ */
+export function decodeEmbedding(bytes: Uint8Array, label: string): AnomalyEmbedding {
+  const file = Safetensors.parse(bytes, label);
+  const names = file.names().filter((name) => name.startsWith(PREFIX));
+  if (file.metadata.format !== "anomalydiffusion-embedding" || names.length === 0) {
+    throw new UserError(`${label} holds no learned embeddings`, "give the folder that train or train-masks wrote");
+  }
+  const [tokens, width] = file.info(names[0]).shape;
+  const table = new Float32Array(names.length * tokens * width);
+  names.forEach((name, i) => {
+    const { shape } = file.info(name);
+    if (shape[0] !== tokens || shape[1] !== width) {
+      throw new UserError(`${label}: ${name} is [${shape}], the first embedding [${tokens}, ${width}]`);
+    }
+    table.set(file.float32(name), i * tokens * width);
+  });
+  const parameters = new Map<string, Stored>(
+    file.names().filter((name) => !name.startsWith(PREFIX)).map((
+      name,
+    ) => [name, { shape: file.info(name).shape, data: file.float32(name) }]),
+  );
+  const spatial = file.metadata.spatial ? { config: JSON.parse(file.metadata.spatial), parameters } : undefined;
+  return { keys: names.map((n) => n.slice(PREFIX.length)), tokens, width, table, spatial, model: file.metadata.model };
+}
+
+/**
+ * Rows of the table that belong to a key.
+ * @throws UserError naming the keys there are
+ */
+export function tokensOf({ keys, tokens, width, table }: AnomalyEmbedding, key: string): Float32Array {
+  const i = keys.indexOf(key);
+  if (i < 0) throw new UserError(`nothing was learned for ${key}`, `there is: ${keys.join(", ")}`);
+  return table.subarray(i * tokens * width, (i + 1) * tokens * width);
+}

@@ -1,0 +1,237 @@
+/**
+ * Masked textual inversion (paper, Eq. 5–6; Gal et al. 2022): learns, through the frozen U-Net and text tower, the word
+ * embeddings e_a of every kind of defect and one spatial encoder E(mask) → e_s, all at once. The loss is the noise
+ * prediction's error inside the mask. Without a spatial encoder and with full masks it is plain textual inversion, which is
+ * how mask embeddings are learned.
+ */
+
+import { compile, type Compiled } from "../graph/compile.ts";
+import { gradient } from "../graph/gradient.ts";
+import { embedding } from "../graph/ops/gather.ts";
+import { maskedMse } from "../graph/ops/losses.ts";
+import { adam, adamHyper, assign } from "../graph/ops/optimise.ts";
+import { add } from "../graph/ops/pointwise.ts";
+import { concat } from "../graph/ops/shape.ts";
+import type { Tensor } from "../graph/tensor.ts";
+import { input, readVariables, Variable } from "../graph/variable.ts";
+import { lightSpatialConfig, lightSpatialEncoder, lightSpatialInit } from "../models/spatial_encoder.ts";
+import { insertionRows, insertLearned, textTower } from "../models/text_tower.ts";
+import { timestepEmbedding, unet } from "../models/unet.ts";
+import { Parameters, type Stored } from "../nn/parameters.ts";
+import { Random } from "../random/philox.ts";
+import { encodeSafetensors, Safetensors } from "../weights/safetensors.ts";
+import { torchLayouts } from "../weights/rules.ts";
+import type { BaseModel, Prompt } from "./base_model.ts";
+import type { AnomalyEmbedding, SpatialConfig } from "./embedding.ts";
+
+/** One training picture, already a latent. */
+export interface InversionItem {
+  /** Whose embedding it trains: `object+defect`. */
+  readonly key: string;
+  /** Posterior moments of the picture [h, w, 2·C]. */
+  readonly moments: Float32Array;
+  /** 1 where the loss counts, [h, w]. */
+  readonly latentMask: Float32Array;
+  /** Mask in [0, 1] for the spatial encoder [side, side]; needed where there is one. */
+  readonly mask?: Float32Array;
+}
+
+/** Settings of a training run. */
+export interface InversionSettings {
+  /** Tokens k of each embedding. */
+  readonly tokens: number;
+  /** Tokens n of the spatial encoder; 0 for none. */
+  readonly spatialTokens: number;
+  readonly batch: number;
+  /** Steps in all; rates fall to a fifth after 60 % of them. */
+  readonly steps: number;
+  readonly seed: number;
+  readonly learningRate: number;
+  readonly encoderLearningRate: number;
+  /** Word whose embedding e_a starts from. */
+  readonly initializerToken: string;
+  /** Divide each picture's loss by its mask's area (default) or by the whole latent (official code). */
+  readonly area: boolean;
+  /** Prompts with a placeholder `*`; one is drawn per picture and step. */
+  readonly templates: readonly string[];
+}
+
+/** Standard deviation of the noise that keeps copies of the initial word apart. */
+const INIT_NOISE = 0.02;
+
+/** A training run on a device. */
+export class Inversion implements Disposable {
+  readonly keys: readonly string[];
+  readonly settings: InversionSettings;
+  readonly #base: BaseModel;
+  readonly #byKey: readonly InversionItem[][];
+  readonly #prompts: readonly Prompt[];
+  readonly #table: Variable;
+  readonly #encoder: Parameters;
+  readonly #spatialConfig: SpatialConfig | undefined;
+  readonly #moments: Variable[] = [];
+  readonly #lossSum = Variable.zeros("lossSum", [1]);
+  readonly #program: Compiled;
+  #steps = 0;
+
+  /** @throws Error where an item's size does not fit the base model */
+  constructor(base: BaseModel, items: readonly InversionItem[], settings: InversionSettings) {
+    this.#base = base;
+    this.settings = settings;
+    this.keys = [...new Set(items.map(({ key }) => key))].sort();
+    this.#byKey = this.keys.map((key) => items.filter((item) => item.key === key));
+    this.#prompts = settings.templates.map((text) => base.prompt(text));
+    const { tokens, spatialTokens, seed } = settings, width = base.config.text.width;
+    const word = base.wordVector(settings.initializerToken);
+    const jitter = new Random(seed, "init/embedding").normals(this.keys.length * tokens * width);
+    this.#table = new Variable(
+      "embeddings",
+      [this.keys.length * tokens, width],
+      jitter.map((v, i) => word[i % width] + INIT_NOISE * v),
+    );
+    this.#encoder = new Parameters(lightSpatialInit(seed), torchLayouts);
+    this.#spatialConfig = spatialTokens ? lightSpatialConfig(spatialTokens, width) : undefined;
+    this.#program = this.#build();
+  }
+
+  /** Steps done. */
+  get steps(): number {
+    return this.#steps;
+  }
+
+  /** Bytes and FLOPs of one step. */
+  get report() {
+    return this.#program.report;
+  }
+
+  #build(): Compiled {
+    const { batch, tokens, area } = this.settings,
+      { config, parameters, latentSide, latentChannels, side, gpu } = this.#base;
+    const { maxLength, width } = config.text;
+    const latent = [batch, latentSide, latentSide, latentChannels];
+    const ea = embedding(this.#table.tensor, input("ids", [batch, tokens], "u32")); // [B, k, D]
+    const learned = this.#spatialConfig
+      ? concat([ea, lightSpatialEncoder(this.#spatialConfig, this.#encoder, input("mask", [batch, side, side, 1]))], 1)
+      : ea; // [B, k + n, D]
+    const words = insertLearned(
+      input("words", [batch, maxLength, width]),
+      learned,
+      input("rows", [batch, maxLength], "u32"),
+    );
+    const context = textTower(config.text, parameters, words); // [B, L, D]
+    const time = input("time", [batch, config.unet.modelChannels]);
+    const predicted = unet(config.unet, parameters, input("x", latent), time, context);
+    const loss = maskedMse(predicted, input("eps", latent), input("latentMask", [batch, latentSide, latentSide, 1]), {
+      area,
+    });
+
+    const trained = [this.#table, ...this.#encoder.variables.values()];
+    const grads = gradient(loss, trained.map((v) => v.tensor));
+    const rates = [input("embeddingHyper", [8]), ...(trained.length > 1 ? [input("encoderHyper", [8])] : [])];
+    const effects: Tensor[] = trained.map((parameter, i) => {
+      const m = Variable.zeros(`${parameter.name}.m`, parameter.shape),
+        v = Variable.zeros(`${parameter.name}.v`, parameter.shape);
+      this.#moments.push(m, v);
+      return adam({ parameter, gradient: grads[i], m, v, hyper: rates[i ? 1 : 0] });
+    });
+    effects.push(assign(this.#lossSum, add(this.#lossSum.tensor, loss)));
+    return compile(gpu, {}, effects);
+  }
+
+  /** What step `step` is trained on; depends on (seed, step) only. */
+  #feed(step: number): Record<string, Float32Array | Uint32Array> {
+    const { batch, tokens, spatialTokens, seed, steps, learningRate, encoderLearningRate } = this.settings;
+    const { latentSize, latentSide, latentChannels, side, schedule, config } = this.#base;
+    const random = new Random(seed, "train/batch", step);
+    const { maxLength, width } = config.text;
+    const x = new Float32Array(batch * latentSize), eps = new Float32Array(batch * latentSize);
+    const latentMask = new Float32Array(batch * latentSide ** 2), mask = new Float32Array(batch * side ** 2);
+    const words = new Float32Array(batch * maxLength * width), ids = new Uint32Array(batch * tokens);
+    const columns: number[] = [], timesteps: number[] = [];
+    for (let b = 0; b < batch; b++) {
+      const key = random.integer(0, this.keys.length), item = random.pick(this.#byKey[key]);
+      const prompt = random.pick(this.#prompts), t = random.integer(0, schedule.timesteps);
+      const z0 = this.#base.sampleLatent(item.moments, random.normals(latentSize)), noise = random.normals(latentSize);
+      const signal = Math.sqrt(schedule.alphasCumprod[t]), sigma = Math.sqrt(1 - schedule.alphasCumprod[t]);
+      x.set(z0.map((v, i) => signal * v + sigma * noise[i]), b * latentSize);
+      eps.set(noise, b * latentSize);
+      latentMask.set(item.latentMask, b * latentSide ** 2);
+      if (item.mask) mask.set(item.mask, b * side ** 2);
+      words.set(prompt.words, b * maxLength * width);
+      columns.push(prompt.column);
+      timesteps.push(t);
+      for (let k = 0; k < tokens; k++) ids[b * tokens + k] = key * tokens + k;
+    }
+    const fall = step < 0.6 * steps ? 1 : 0.2;
+    return {
+      x,
+      eps,
+      latentMask,
+      mask,
+      words,
+      ids,
+      rows: insertionRows(columns, maxLength, tokens + spatialTokens),
+      time: timestepEmbedding(timesteps, config.unet.modelChannels),
+      embeddingHyper: adamHyper(step + 1, { learningRate: learningRate * fall }),
+      encoderHyper: adamHyper(step + 1, { learningRate: encoderLearningRate * fall }),
+    };
+  }
+
+  /**
+   * Trains up to step `until` (exclusive) and reads the mean loss of these steps, the only trip to the host.
+   * @throws Error where the loss is not a finite number
+   */
+  async advance(until: number): Promise<number> {
+    const from = this.#steps;
+    this.#lossSum.write(new Float32Array(1));
+    while (this.#steps < Math.min(until, this.settings.steps)) this.#program.step(this.#feed(this.#steps++));
+    const loss = (await this.#lossSum.read())[0] / (this.#steps - from);
+    if (!Number.isFinite(loss)) {
+      throw new Error(`the loss is not a number after step ${this.#steps}; train again with a smaller --learning-rate`);
+    }
+    return loss;
+  }
+
+  #state(): Variable[] {
+    return [this.#table, ...this.#encoder.variables.values(), ...this.#moments];
+  }
+
+  /** Everything from which training goes on bit for bit. */
+  async save(): Promise<Uint8Array<ArrayBuffer>> {
+    const state = this.#state(), values = await readVariables(state);
+    const tensors = state.map(({ name, shape }, i) => ({
+      name,
+      dtype: "F32" as const,
+      shape: [...shape],
+      data: values[i] as Float32Array<ArrayBuffer>,
+    }));
+    return encodeSafetensors(tensors, { format: "anomalydiffusion-training", steps: String(this.#steps) });
+  }
+
+  /** Goes back to what {@linkcode save} wrote. */
+  load(bytes: Uint8Array, label: string): void {
+    const file = Safetensors.parse(bytes, label);
+    for (const variable of this.#state()) variable.write(file.float32(variable.name));
+    this.#steps = Number(file.metadata.steps);
+  }
+
+  /** The embeddings as they are now. */
+  async embedding(): Promise<AnomalyEmbedding> {
+    const { tokens } = this.settings;
+    const parameters: Map<string, Stored> = await this.#encoder.store();
+    return {
+      keys: this.keys,
+      tokens,
+      width: this.#base.config.text.width,
+      table: await this.#table.read(),
+      spatial: this.#spatialConfig ? { config: this.#spatialConfig, parameters } : undefined,
+      model: this.#base.sha256,
+    };
+  }
+
+  [Symbol.dispose](): void {
+    this.#program[Symbol.dispose]();
+    for (const variable of [this.#table, this.#lossSum, ...this.#moments]) variable[Symbol.dispose]();
+    this.#encoder[Symbol.dispose]();
+  }
+}
