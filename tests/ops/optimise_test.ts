@@ -92,7 +92,8 @@ test("assign and ema change their variables, in the order they were built", asyn
 });
 
 test("assign reaches the last of 16,800,003 numbers: more than 65,535 workgroups", async () => {
-  const size = 16_800_003, values = Float32Array.from({ length: size }, (_, i) => i % 1021);
+  const size = 16_800_003, values = new Float32Array(size);
+  for (let i = 0; i < size; i++) values[i] = i % 1021;
   using target = Variable.zeros("target", [size]);
   using program = compile(gpu, {}, [assign(target, constant(values))]);
   program.step();
