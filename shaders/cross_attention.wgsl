@@ -8,12 +8,12 @@
 //   KIND 3   c[i, d] = scale * sum over j of f(i, j) p[i, j] b[j, d]            output; gradient of q
 //   KIND 4   c[j, d] = scale * sum over i of f(i, j) p[i, j] a[i, d]            gradients of k and v
 //
-// f = 1 + columns[j] * (map[i] - 1) where `mapped`, else 1. VECTOR 0 takes heads whose channels do not divide by 4.
+// f = 1 + columns[j] * (map[i] - 1) where MAPPED, else 1. VECTOR 0 takes heads whose channels do not divide by 4.
 
 struct Shape {
   n: u32, m: u32, heads: u32, width: u32,
-  head: u32, quads: u32, tiles: u32, count: u32,
-  mapped: u32, columned: u32, scale: f32,
+  head: u32, quads: u32, tiles: u32, blocks: u32,
+  count: u32, columned: u32, scale: f32,
 }
 
 @group(0) @binding(0) var<uniform> s: Shape;
@@ -36,13 +36,16 @@ struct Shape {
 
 const FAR = -1e30; // below every score
 
+//#if MAPPED
 fn factor(image: u32, i: u32, quad: u32) -> vec4f {
-  if (s.mapped == 0u) { return vec4f(1.0); }
   let w = map[image * s.n + i] - 1.0;
   if (s.columned == 0u) { return vec4f(1.0 + w); }
   let j = image * s.m + min(vec4u(4u * quad) + vec4u(0u, 1u, 2u, 3u), vec4u(s.m - 1u));
   return 1.0 + w * vec4f(columns[j.x], columns[j.y], columns[j.z], columns[j.w]);
 }
+//#else
+fn factor(image: u32, i: u32, quad: u32) -> f32 { return 1.0; }
+//#end
 
 // Where channel quad d of a head's token lies, and four of its channels, zero past the head's end.
 //#if VECTOR
@@ -99,32 +102,41 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   if (flat >= s.count) { return; }
   let channels = (s.head + 3u) / 4u;
 //#if KIND == 0
-  // Queries tile, tile + tiles, … against four keys.
   let tile = flat % s.tiles;
-  let quad = flat / s.tiles % s.quads;
-  let bh = flat / s.tiles / s.quads;
+  let block = flat / s.tiles % s.blocks;
+  let bh = flat / s.tiles / s.blocks;
   let image = bh / s.heads;
   let h = bh % s.heads;
-//#for x in 0..4
-  let b{{x}} = place(image * s.m + min(4u * quad + {{x}}u, s.m - 1u), h);
+//#for x in 0..4*QUADS
+  let b{{x}} = place(image * s.m + min({{4*QUADS}}u * block + {{x}}u, s.m - 1u), h);
 //#end
 //#for r in 0..ROWS
   let i{{r}} = tile + {{r}}u * s.tiles;
   let a{{r}} = place(image * s.n + min(i{{r}}, s.n - 1u), h);
-  var acc{{r}} = vec4f(0.0);
+//#for y in 0..QUADS
+  var acc{{r}}_{{y}} = vec4f(0.0);
+//#end
 //#end
   for (var d = 0u; d < channels; d++) {
-    let v0 = loadB(b0, d);
-    let v1 = loadB(b1, d);
-    let v2 = loadB(b2, d);
-    let v3 = loadB(b3, d);
+//#for x in 0..4*QUADS
+    let v{{x}} = loadB(b{{x}}, d);
+//#end
 //#for r in 0..ROWS
     let u{{r}} = loadA(a{{r}}, d);
-    acc{{r}} += vec4f(dot(u{{r}}, v0), dot(u{{r}}, v1), dot(u{{r}}, v2), dot(u{{r}}, v3));
+//#for y in 0..QUADS
+    acc{{r}}_{{y}} += vec4f(dot(u{{r}}, v{{4*y}}), dot(u{{r}}, v{{4*y+1}}), dot(u{{r}}, v{{4*y+2}}), dot(u{{r}}, v{{4*y+3}}));
+//#end
 //#end
   }
+//#for y in 0..QUADS
+  let quad{{y}} = {{QUADS}}u * block + {{y}}u;
+  if (quad{{y}} < s.quads) {
 //#for r in 0..ROWS
-  if (i{{r}} < s.n) { p[(bh * s.quads + quad) * s.n + i{{r}}] = acc{{r}} * (s.scale * factor(image, i{{r}}, quad)); }
+    if (i{{r}} < s.n) {
+      p[(bh * s.quads + quad{{y}}) * s.n + i{{r}}] = acc{{r}}_{{y}} * (s.scale * factor(image, i{{r}}, quad{{y}}));
+    }
+//#end
+  }
 //#end
 //#elif KIND == 1
   let first = flat / s.n * s.quads * s.n + flat % s.n;
@@ -153,48 +165,85 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
     t[at] = s.scale * factor(image, i, quad) * p[at] * (t[at] - inner);
   }
 //#elif KIND == 3
-  let d = flat % channels;
-  let tile = flat / channels % s.tiles;
-  let bh = flat / channels / s.tiles;
+  let wide = (channels + {{WIDE-1}}u) / {{WIDE}}u;
+  let tile = flat / wide % s.tiles;
+  let bh = flat / wide / s.tiles;
   let image = bh / s.heads;
   let h = bh % s.heads;
+//#for z in 0..WIDE
+  let d{{z}} = flat % wide * {{WIDE}}u + {{z}}u;
+  let c{{z}} = min(d{{z}}, channels - 1u);
+//#end
 //#for r in 0..ROWS
   let i{{r}} = min(tile + {{r}}u * s.tiles, s.n - 1u);
-  var acc{{r}} = vec4f(0.0);
+//#for z in 0..WIDE
+  var acc{{r}}_{{z}} = vec4f(0.0);
+//#end
 //#end
   for (var quad = 0u; quad < s.quads; quad++) {
     let at = (bh * s.quads + quad) * s.n;
 //#for x in 0..4
-    let v{{x}} = loadB(place(image * s.m + min(4u * quad + {{x}}u, s.m - 1u), h), d);
+    let b{{x}} = place(image * s.m + min(4u * quad + {{x}}u, s.m - 1u), h);
+//#for z in 0..WIDE
+    let v{{x}}_{{z}} = loadB(b{{x}}, c{{z}});
+//#end
 //#end
 //#for r in 0..ROWS
     let w{{r}} = p[at + i{{r}}] * factor(image, i{{r}}, quad);
-    acc{{r}} += w{{r}}.x * v0 + w{{r}}.y * v1 + w{{r}}.z * v2 + w{{r}}.w * v3;
+//#for z in 0..WIDE
+    acc{{r}}_{{z}} += w{{r}}.x * v0_{{z}} + w{{r}}.y * v1_{{z}} + w{{r}}.z * v2_{{z}} + w{{r}}.w * v3_{{z}};
+//#end
 //#end
   }
 //#for r in 0..ROWS
-  if (tile + {{r}}u * s.tiles < s.n) { store(place(image * s.n + i{{r}}, h), d, s.scale * acc{{r}}); }
+  if (tile + {{r}}u * s.tiles < s.n) {
+    let at = place(image * s.n + i{{r}}, h);
+//#for z in 0..WIDE
+    if (d{{z}} < channels) { store(at, d{{z}}, s.scale * acc{{r}}_{{z}}); }
+//#end
+  }
 //#end
 //#else
-  let d = flat % channels;
-  let quad = flat / channels % s.quads;
-  let bh = flat / channels / s.quads;
+  let wide = (channels + {{WIDE-1}}u) / {{WIDE}}u;
+  let block = flat / wide % s.blocks;
+  let bh = flat / wide / s.blocks;
   let image = bh / s.heads;
   let h = bh % s.heads;
-  let at = (bh * s.quads + quad) * s.n;
+//#for z in 0..WIDE
+  let d{{z}} = flat % wide * {{WIDE}}u + {{z}}u;
+  let c{{z}} = min(d{{z}}, channels - 1u);
+//#end
+//#for y in 0..QUADS
+  let quad{{y}} = min({{QUADS}}u * block + {{y}}u, s.quads - 1u);
+  let at{{y}} = (bh * s.quads + quad{{y}}) * s.n;
 //#for x in 0..4
-  var acc{{x}} = vec4f(0.0);
+//#for z in 0..WIDE
+  var acc{{4*y+x}}_{{z}} = vec4f(0.0);
+//#end
+//#end
 //#end
   for (var i = 0u; i < s.n; i++) {
-    let w = p[at + i] * factor(image, i, quad);
-    let v = loadB(place(image * s.n + i, h), d);
-    acc0 += w.x * v;
-    acc1 += w.y * v;
-    acc2 += w.z * v;
-    acc3 += w.w * v;
-  }
+    let token = place(image * s.n + i, h);
+//#for z in 0..WIDE
+    let v{{z}} = loadB(token, c{{z}});
+//#end
+//#for y in 0..QUADS
+    let w{{y}} = p[at{{y}} + i] * factor(image, i, quad{{y}});
 //#for x in 0..4
-  if (4u * quad + {{x}}u < s.m) { store(place(image * s.m + 4u * quad + {{x}}u, h), d, s.scale * acc{{x}}); }
+//#for z in 0..WIDE
+    acc{{4*y+x}}_{{z}} += w{{y}}[{{x}}] * v{{z}};
+//#end
+//#end
+//#end
+  }
+//#for x in 0..4*QUADS
+  let j{{x}} = {{4*QUADS}}u * block + {{x}}u;
+  if (j{{x}} < s.m) {
+    let row = place(image * s.m + j{{x}}, h);
+//#for z in 0..WIDE
+    if (d{{z}} < channels) { store(row, d{{z}}, s.scale * acc{{x}}_{{z}}); }
+//#end
+  }
 //#end
 //#end
 }

@@ -1,10 +1,50 @@
 /** Attention and re-weighted cross-attention on the GPU against their float64 references. */
-import { crossAttention } from "../../src/graph/ops/attention.ts";
-import { crossAttentionBackward, crossAttentionForward } from "../reference/attention.ts";
-import { integers, normals, uniforms } from "../support/arrays.ts";
+import { attention, crossAttention } from "../../src/graph/ops/attention.ts";
+import {
+  attentionBackward,
+  attentionForward,
+  crossAttentionBackward,
+  crossAttentionForward,
+} from "../reference/attention.ts";
+import { integers, ndarray, normals, uniforms } from "../support/arrays.ts";
 import { type OpCase, testOps } from "../support/ops.ts";
 
 const cases: OpCase[] = [];
+
+// Up to 64 channels and from 256 keys on in tiles, the others over a map.
+const selfs: [number, number, number, number, number][] = [
+  [2, 7, 259, 3, 8],
+  [1, 256, 256, 1, 16],
+  [2, 13, 258, 2, 24],
+  [1, 3, 300, 2, 32],
+  [1, 6, 256, 2, 40],
+  [1, 5, 261, 1, 64],
+  [2, 3, 256, 2, 6],
+  [1, 17, 256, 1, 128],
+  [1, 16, 16, 2, 80],
+  [1, 9, 9, 1, 512],
+  [2, 64, 64, 2, 24],
+];
+for (const [B, N, M, heads, D] of selfs) {
+  cases.push({
+    name: `attention B ${B} N ${N} M ${M} H ${heads} D ${D}`,
+    inputs: [normals([B, N, heads * D], "q"), normals([B, M, heads * D], "k"), normals([B, M, heads * D], "v")],
+    build: (q, k, v) => attention(q, k, v, { heads }),
+    forward: (q, k, v) => attentionForward(q, k, v, { heads }).o,
+    backward: (dO, q, k, v) => {
+      const grads = attentionBackward(dO, q, k, v, { heads });
+      return [grads.q, grads.k, grads.v];
+    },
+  });
+}
+
+// More than 65,535 workgroups: a single key has weight 1.
+cases.push({
+  name: "attention N 4200000 M 1 H 1 D 1",
+  inputs: [ndarray([1, 4200000, 1], 0.5), normals([1, 1, 1], "k"), normals([1, 1, 1], "v")],
+  build: (q, k, v) => attention(q, k, v, { heads: 1 }),
+  forward: (q, _k, v) => ndarray(q.shape, v.data[0]),
+});
 
 const crossed: [number, number, number, number, number][] = [
   [1, 1, 1, 1, 1],

@@ -3,6 +3,7 @@
  * re-weighted (AnomalyDiffusion §3.3; the official code multiplies the logits, the paper's eq. 7 the probabilities).
  */
 
+import flashSource from "../../../shaders/attention.wgsl" with { type: "text" };
 import mapSource from "../../../shaders/cross_attention.wgsl" with { type: "text" };
 import type { Access } from "../../gpu/device.ts";
 import { apply, defineOp, f32, float, grid, kernel, type Lowering, require, type Value } from "../op.ts";
@@ -61,8 +62,14 @@ const mapBindings: readonly Access[][] = [
 ];
 const mapKernels = mapBindings.map((own) => kernel("cross_attention", mapSource, ["read", "read", ...own]));
 
-/** Queries per invocation of the products. */
-const ROWS = 4;
+/** Of a product, per invocation: queries, quads of keys, quads of channels. */
+const TILES = [
+  { ROWS: 8, QUADS: 2, WIDE: 1 },
+  { ROWS: 1, QUADS: 1, WIDE: 1 },
+  { ROWS: 1, QUADS: 1, WIDE: 1 },
+  { ROWS: 8, QUADS: 1, WIDE: 2 },
+  { ROWS: 1, QUADS: 2, WIDE: 2 },
+];
 
 interface MapLaunch {
   readonly sizes: Sizes;
@@ -78,28 +85,19 @@ interface MapLaunch {
 
 function launchMap({ launch }: Pick<Lowering, "launch">, l: MapLaunch): void {
   const { images, n, m, heads, head } = l.sizes;
-  const quads = Math.ceil(m / 4), tiles = Math.ceil(n / ROWS), channels = Math.ceil(head / 4);
-  const count = images * heads *
-    [tiles * quads, n, n, tiles * channels, quads * channels][l.kind];
+  const tile = TILES[l.kind];
+  const quads = Math.ceil(m / 4), channels = Math.ceil(head / 4);
+  const tiles = Math.ceil(n / tile.ROWS),
+    blocks = Math.ceil(quads / tile.QUADS),
+    wide = Math.ceil(channels / tile.WIDE);
+  const count = images * heads * [tiles * blocks, n, n, tiles * wide, blocks * wide][l.kind];
   const vector = head % 4 === 0;
   const product = l.kind === SCORES || l.kind >= WEIGHTED;
   launch({
     kernel: mapKernels[l.kind],
-    defines: { KIND: l.kind, ROWS, VECTOR: vector, T: vector ? "vec4f" : "f32" },
+    defines: { KIND: l.kind, ...tile, VECTOR: vector, MAPPED: l.map !== undefined, T: vector ? "vec4f" : "f32" },
     buffers: [l.map ?? l.unused, l.columns ?? l.unused, ...l.buffers],
-    uniforms: [
-      n,
-      m,
-      heads,
-      heads * head,
-      head,
-      quads,
-      tiles,
-      count,
-      l.map ? 1 : 0,
-      l.columns ? 1 : 0,
-      float(l.scale ?? 1),
-    ],
+    uniforms: [n, m, heads, heads * head, head, quads, tiles, blocks, count, l.columns ? 1 : 0, float(l.scale ?? 1)],
     workgroups: grid(count),
     flops: images * heads * n * m * (product ? 2 * head : 5),
   });
@@ -192,8 +190,97 @@ export function crossAttention(
   })[0];
 }
 
+const flashBindings: readonly Access[][] = [
+  ["read_write", "read_write"],
+  ["read", "read", "read", "read_write", "read_write"],
+  ["read", "read", "read", "read_write"],
+  ["read", "read", "read", "read_write", "read_write"],
+];
+const flashKernels = flashBindings.map((own) => kernel("attention", flashSource, ["read", "read", "read", ...own]));
+
+/** Numbers that an invocation may keep in registers; the rows of D numbers that each pass keeps; keys per step. */
+const REGISTERS = 256, KEPT = [2, 3, 4], KEYS = [2, 1, 1];
+
+interface FlashLaunch {
+  readonly sizes: Sizes;
+  readonly scale: number;
+  readonly pass: 0 | 1 | 2;
+  readonly buffers: readonly Value[];
+  /** Products of rows of D numbers per query and key. */
+  readonly products: number;
+  /** What pass 2 makes. */
+  readonly dk?: boolean;
+  readonly dv?: boolean;
+}
+
+function launchFlash({ launch }: Pick<Lowering, "launch">, l: FlashLaunch): void {
+  const { images, n, m, heads, head } = l.sizes;
+  const rows = Math.max(1, Math.min(4, Math.floor(REGISTERS / (KEPT[l.pass] * head))));
+  const tiles = Math.ceil((l.pass === 2 ? m : n) / rows);
+  const count = images * heads * tiles;
+  launch({
+    kernel: flashKernels[l.dk && l.dv ? 3 : l.pass],
+    defines: { PASS: l.pass, D: head, ROWS: rows, DK: l.dk ?? false, DV: l.dv ?? false, KEYS: KEYS[l.pass] },
+    buffers: l.buffers,
+    uniforms: [n, m, heads, heads * head / 4, tiles, count, float(l.scale)],
+    workgroups: grid(count),
+    flops: 2 * images * heads * n * m * head * l.products,
+  });
+}
+
+interface FlashAttributes {
+  readonly heads: number;
+  readonly scale: number;
+}
+
+/** Inputs q, k, v; outputs o and the rows' log-sum-exp [B·H, N]. */
+const flashOp = defineOp<FlashAttributes>({
+  name: "attention",
+  shape(inputs, { heads }) {
+    checkShapes("attention", inputs, heads);
+    const { images, n } = sizes(inputs[0], inputs[1], heads);
+    return [f32(inputs[0].shape), f32([images * heads, n])];
+  },
+  gradient({ inputs, outputs: [o, lse], attributes, grads: [dO] }) {
+    let made: readonly Tensor[] | undefined;
+    const all = () => made ??= apply(flashBackwardOp, [...inputs, lse, dO!, o], attributes);
+    return [() => all()[0], () => all()[1], () => all()[2]];
+  },
+  lower(lowering) {
+    const { node: { inputs: [q, k] }, attributes: { heads, scale }, inputs, outputs: [o, lse] } = lowering;
+    launchFlash(lowering, { sizes: sizes(q, k, heads), scale, pass: 0, buffers: [...inputs, lse, o], products: 2 });
+  },
+});
+
+/** Widest head whose gradients of k and v one launch makes; wider ones would not fit in a GPU's registers. */
+const FUSED_HEAD = 40;
+
+/** Inputs q, k, v, lse, dO, o; outputs dq, dk, dv. */
+const flashBackwardOp = defineOp<FlashAttributes>({
+  name: "attentionBackward",
+  shape: ([q, k, v]) => [f32(q.shape), f32(k.shape), f32(v.shape)],
+  lower(lowering) {
+    const { node, attributes: { heads, scale }, inputs: [q, k, v, lse, dO, o], outputs: [dq, dk, dv] } = lowering;
+    const common = { sizes: sizes(node.inputs[0], node.inputs[1], heads), scale };
+    const delta = lowering.scratch(lse.bytes);
+    launchFlash(lowering, { ...common, pass: 1, buffers: [q, k, v, lse, dO, o, delta, dq], products: 3 });
+    const read = [q, k, v, lse, dO, delta];
+    if (common.sizes.head <= FUSED_HEAD) {
+      launchFlash(lowering, { ...common, pass: 2, buffers: [...read, dk, dv], products: 4, dk: true, dv: true });
+    } else {
+      launchFlash(lowering, { ...common, pass: 2, buffers: [...read, dv], products: 2, dv: true });
+      launchFlash(lowering, { ...common, pass: 2, buffers: [...read, dk], products: 3, dk: true });
+    }
+  },
+});
+
+/** Widest head and shortest list of keys that the tiled kernels take. */
+const WIDEST_HEAD = 64, LONG = 256;
+
 /**
- * Attention of each query to all keys: o = softmax(scale·q·kᵀ)·v per head.
+ * Attention of each query to all keys: o = softmax(scale·q·kᵀ)·v per head. From 256 keys on, and for heads of up to 64
+ * channels that divide by 4, no N×M map lies in memory: the softmax runs over tiles of keys, and the gradient makes the
+ * probabilities again from each row's log-sum-exp. Other sizes go the way of {@linkcode crossAttention}.
  * @param q [B, N, H·D]
  * @param k [B, M, H·D]
  * @param v [B, M, H·D]
@@ -201,5 +288,7 @@ export function crossAttention(
  * @throws ShapeError where shapes do not fit
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tensor {
-  return crossAttention(q, k, v, options);
+  const { heads, scale = 1 / Math.sqrt(q.shape[2] / heads) } = options, head = q.shape[2] / heads;
+  if (k.shape[1] < LONG || head > WIDEST_HEAD || head % 4) return crossAttention(q, k, v, { heads, scale });
+  return apply(flashOp, [q, k, v], { heads, scale })[0];
 }
