@@ -7,7 +7,7 @@ import { Image as Decoder } from "imagescript";
 import { UserError } from "../errors.ts";
 import { replaceFile, writeAll } from "../weights/atomic.ts";
 import { bmpSize, decodeBmp, isBmp } from "./bmp.ts";
-import { encodePng, type Pixels } from "./png.ts";
+import { encodePng } from "./png.ts";
 
 /** An RGB image, rows from the top left, channels last. */
 export interface Image {
@@ -160,14 +160,8 @@ export async function loadMask(path: string): Promise<Mask> {
 
 /** The PNG bytes of an image, or of a mask in black and white. */
 export function toPng(image: Image | Mask): Uint8Array<ArrayBuffer> {
-  const { width, height, channels, data } = image;
-  const pixels: Pixels = {
-    width,
-    height,
-    channels,
-    data: channels === 1 ? Uint8Array.from(data, (v) => v ? 255 : 0) : data,
-  };
-  return encodePng(pixels);
+  if (image.channels === 3) return encodePng(image);
+  return encodePng({ ...image, data: image.data.map((value) => value ? 255 : 0) });
 }
 
 /**

@@ -1,6 +1,6 @@
 /**
  * A PNG writer (ISO/IEC 15948) for greyscale, RGB and RGBA of 8 bits. The same pixels give the same bytes: no time stamp,
- * and each row's filter is chosen by the least sum of absolute differences (the standard's recommended heuristic).
+ * and each colour row's filter is chosen by the least sum of absolute differences (the standard's recommended heuristic).
  */
 
 import { crc32, deflateSync } from "node:zlib";
@@ -73,11 +73,13 @@ export function encodePng({ width, height, channels, data }: Pixels): Uint8Array
   if (data.length !== stride * height || data.length === 0) {
     throw new RangeError(`${width}×${height}×${channels} pixels need ${stride * height} values, found ${data.length}`);
   }
-  const bytes = Uint8Array.from(data), filtered = new Uint8Array((stride + 1) * height);
+  const bytes = new Uint8Array(data), filtered = new Uint8Array((stride + 1) * height);
   let above = new Uint8Array(stride);
   for (let y = 0; y < height; y++) {
     const row = bytes.subarray(y * stride, (y + 1) * stride);
-    filtered.set(filterRow(row, above, channels), y * (stride + 1));
+    // Greyscale is written for masks only, whose flat areas compress best as they are (filter byte 0).
+    if (channels === 1) filtered.set(row, y * (stride + 1) + 1);
+    else filtered.set(filterRow(row, above, channels), y * (stride + 1));
     above = row;
   }
   const header = new Uint8Array(13), view = new DataView(header.buffer);
