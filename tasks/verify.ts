@@ -79,29 +79,34 @@ const STEPS: readonly Step[] = [
   { name: "end-to-end", run: endToEnd },
 ];
 
-const names = STEPS.map(({ name }) => name);
-for (const word of Deno.args) {
-  if (names.includes(word)) continue;
-  const guess = nearest(word, names);
-  console.error(`error: unknown step ${word}; ${guess ? `did you mean ${guess}?` : `there are ${names.join(", ")}`}`);
-  Deno.exit(2);
+/** Runs the named steps, or all of them; returns the exit code. */
+async function verify(words: readonly string[]): Promise<number> {
+  const names = STEPS.map(({ name }) => name);
+  for (const word of words) {
+    if (names.includes(word)) continue;
+    const guess = nearest(word, names);
+    console.error(`error: unknown step ${word}; ${guess ? `did you mean ${guess}?` : `there are ${names.join(", ")}`}`);
+    return 2;
+  }
+  selectBackend();
+  const results: string[] = [];
+  let failed = 0;
+  for (const step of STEPS) {
+    if (words.length && !words.includes(step.name)) continue;
+    console.log(`\n=== ${step.name}`);
+    const start = performance.now();
+    const good = await step.run().catch((error) => {
+      console.error(error);
+      return false;
+    });
+    if (!good) failed++;
+    results.push(
+      `${good ? "ok    " : "FAILED"}  ${step.name.padEnd(12)}${formatDuration((performance.now() - start) / 1000)}`,
+    );
+  }
+  console.log(`\n${results.join("\n")}`);
+  if (failed) console.error(`\n${failed} of ${results.length} steps failed`);
+  return failed ? 1 : 0;
 }
-selectBackend();
-const results: string[] = [];
-let failed = 0;
-for (const step of STEPS) {
-  if (Deno.args.length && !Deno.args.includes(step.name)) continue;
-  console.log(`\n=== ${step.name}`);
-  const start = performance.now();
-  const good = await step.run().catch((error) => {
-    console.error(error);
-    return false;
-  });
-  if (!good) failed++;
-  results.push(
-    `${good ? "ok    " : "FAILED"}  ${step.name.padEnd(12)}${formatDuration((performance.now() - start) / 1000)}`,
-  );
-}
-console.log(`\n${results.join("\n")}`);
-if (failed) console.error(`\n${failed} of ${results.length} steps failed`);
-Deno.exit(failed ? 1 : 0);
+
+if (import.meta.main) Deno.exit(await verify(Deno.args));
