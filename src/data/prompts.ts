@@ -16,7 +16,6 @@ export const promptTemplates: readonly string[] = [
   plainPrompt,
   "the photo of a *",
   "a photo of the *",
-  "a photo of one *",
   "a good photo of a *",
   "a good photo of the *",
   "a cropped photo of a *",
