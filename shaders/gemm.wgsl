@@ -6,11 +6,13 @@
 //   CONV 2   a(m, (ky,kx), k) = dy[image, (y + pt - ky)/sy, (x + pl - kx)/sx, k] where that divides: its input gradient
 //   TRANSPOSED 0   b(tap, k, n) = b[tap, k, n]        TRANSPOSED 1   b(tap, k, n) = b[tap, n, k]
 // Layout: a and c are rows x channels (NHWC), convolution weights are [kh, kw, in, out] (HWIO).
-// Each invocation keeps TILE rows x 4 columns in registers; lanes run along the columns.
+// Each invocation keeps TILE rows x QUADS*4 columns in registers. Invocations are numbered through the lanes of a block of
+// columns, then its row tiles, then the blocks, then the batch; neighbours read neighbouring quads of b.
 // VECTOR 0 is the same for sizes that do not divide by 4, with scalar loads and a guarded tail.
 
 struct Shape {
-  rows: u32, cols: u32, inner: u32, folds: u32,
+  rows: u32, cols: u32, inner: u32,
+  lanes: u32, tiles: u32, blocks: u32, count: u32,
   kh: u32, kw: u32,
   sourceH: u32, sourceW: u32, // the image that is read
   rowH: u32, rowW: u32,       // the image whose pixels are the rows
@@ -96,18 +98,27 @@ fn finish(value: f32, row: u32, column: u32) -> f32 {
 }
 //#end
 
-@compute @workgroup_size(8, 8)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lane: vec3u, @builtin(num_workgroups) groups: vec3u) {
-  let batch = group.z / s.folds;
-  let tile = group.y + (group.z % s.folds) * groups.y;
-  let quad = group.x * 8u + lane.x;
-  let first = (tile * 8u + lane.y) * {{TILE}}u;
-  if (quad * 4u >= s.cols || first >= s.rows) { return; }
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let i = id.x + id.y * groups.x * 64u;
+  if (i >= s.count) { return; }
+  let lane = i % s.lanes;
+  let line = i / s.lanes;
+  let block = line / s.tiles % s.blocks;
+  let batch = line / s.tiles / s.blocks;
+  let first = line % s.tiles * {{TILE}}u;
   let aBase = batch * s.aBatch;
   let bBase = batch * s.bBatch;
   let steps = (s.inner + 3u) / 4u;
+  let width = (s.cols + 3u) / 4u;
+//#for q in 0..QUADS
+  let quad{{q}} = (block * {{QUADS}}u + {{q}}u) * s.lanes + lane;
+  let near{{q}} = min(quad{{q}}, width - 1u); // past the end: read the last quad, write nothing
+//#end
 //#for r in 0..TILE
-  var acc{{r}} = vec4f(0.0);
+//#for q in 0..QUADS
+  var acc{{r}}_{{q}} = vec4f(0.0);
+//#end
   let row{{r}} = min(first + {{r}}u, s.rows - 1u);
 //#end
 //#if CONV
@@ -148,35 +159,39 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lane:
     let tap = 0u;
 //#end
 //#if TRANSPOSED
+//#for q in 0..QUADS
 //#for j in 0..4
-    let b{{j}}At = (bBase + (tap * s.cols + min(quad * 4u + {{j}}u, s.cols - 1u)) * s.inner) / {{UNIT}}u;
+    let b{{j}}_{{q}}At = (bBase + (tap * s.cols + min(near{{q}} * 4u + {{j}}u, s.cols - 1u)) * s.inner) / {{UNIT}}u;
+//#end
 //#end
 //#else
-    var bAt = (bBase + tap * s.inner * s.cols) / {{UNIT}}u + quad * {{4/UNIT}}u;
+//#for q in 0..QUADS
+    var b{{q}}At = (bBase + tap * s.inner * s.cols) / {{UNIT}}u + near{{q}} * {{4/UNIT}}u;
+//#end
 //#end
     for (var k = 0u; k < steps; k++) {
+//#for q in 0..QUADS
 //#if TRANSPOSED
 //#for j in 0..4
 //#if VECTOR
-      let b{{j}} = loadB(b{{j}}At + k);
+      let b{{j}}_{{q}} = loadB(b{{j}}_{{q}}At + k);
 //#else
-      let b{{j}} = loadB(b{{j}}At + 4u * k, s.inner - 4u * k);
+      let b{{j}}_{{q}} = loadB(b{{j}}_{{q}}At + 4u * k, s.inner - 4u * k);
 //#end
 //#end
 //#else
 //#if VECTOR
-      let width = s.cols / 4u;
-      let b0 = loadB(bAt);
-      let b1 = loadB(bAt + width);
-      let b2 = loadB(bAt + 2u * width);
-      let b3 = loadB(bAt + 3u * width);
-      bAt += 4u * width;
+      let b0_{{q}} = loadB(b{{q}}At);
+      let b1_{{q}} = loadB(b{{q}}At + width);
+      let b2_{{q}} = loadB(b{{q}}At + 2u * width);
+      let b3_{{q}} = loadB(b{{q}}At + 3u * width);
+      b{{q}}At += 4u * width;
 //#else
-      let left = s.cols - quad * 4u;
-      let last = s.inner - 1u;
+      let left{{q}} = s.cols - near{{q}} * 4u;
       // Rows past the end are read again and meet a zero in a.
 //#for j in 0..4
-      let b{{j}} = loadB(bAt + (min(4u * k + {{j}}u, last)) * s.cols, left);
+      let b{{j}}_{{q}} = loadB(b{{q}}At + (min(4u * k + {{j}}u, s.inner - 1u)) * s.cols, left{{q}});
+//#end
 //#end
 //#end
 //#end
@@ -186,26 +201,30 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lane:
 //#else
       let a{{r}} = loadA(at{{r}}, k);
 //#end
+//#for q in 0..QUADS
 //#if TRANSPOSED
-      acc{{r}} += vec4f(dot(a{{r}}, b0), dot(a{{r}}, b1), dot(a{{r}}, b2), dot(a{{r}}, b3));
+      acc{{r}}_{{q}} += vec4f(dot(a{{r}}, b0_{{q}}), dot(a{{r}}, b1_{{q}}), dot(a{{r}}, b2_{{q}}), dot(a{{r}}, b3_{{q}}));
 //#else
-      acc{{r}} += a{{r}}.x * b0 + a{{r}}.y * b1 + a{{r}}.z * b2 + a{{r}}.w * b3;
+      acc{{r}}_{{q}} += a{{r}}.x * b0_{{q}} + a{{r}}.y * b1_{{q}} + a{{r}}.z * b2_{{q}} + a{{r}}.w * b3_{{q}};
+//#end
 //#end
 //#end
     }
   }
   let cBase = batch * s.cBatch;
 //#for r in 0..TILE
-  if (first + {{r}}u < s.rows) {
+//#for q in 0..QUADS
+  if (first + {{r}}u < s.rows && quad{{q}} < width) {
 //#if VECTOR
-    c[cBase / 4u + (first + {{r}}u) * (s.cols / 4u) + quad] = finish(acc{{r}}, batch * s.rows + first + {{r}}u, quad);
+    c[cBase / 4u + (first + {{r}}u) * (s.cols / 4u) + quad{{q}}] = finish(acc{{r}}_{{q}}, batch * s.rows + first + {{r}}u, quad{{q}});
 //#else
 //#for j in 0..4
-    if (quad * 4u + {{j}}u < s.cols) {
-      c[cBase + (first + {{r}}u) * s.cols + quad * 4u + {{j}}u] = finish(acc{{r}}[{{j}}], batch * s.rows + first + {{r}}u, quad * 4u + {{j}}u);
+    if (quad{{q}} * 4u + {{j}}u < s.cols) {
+      c[cBase + (first + {{r}}u) * s.cols + quad{{q}} * 4u + {{j}}u] = finish(acc{{r}}_{{q}}[{{j}}], batch * s.rows + first + {{r}}u, quad{{q}} * 4u + {{j}}u);
     }
 //#end
 //#end
   }
+//#end
 //#end
 }

@@ -21,6 +21,10 @@ const linears: [number[], number, ("f32" | "f16")?][] = [
   [[17, 8], 64, "f16"],
   [[5, 6], 10, "f16"],
   [[300000, 1], 1],
+  // Several blocks of columns; then so much work that the tiles are larger.
+  [[9, 8], 140],
+  [[520, 128], 272],
+  [[520, 128], 272, "f16"],
 ];
 const cases: OpCase[] = linears.map(([x, n, dtype = "f32"]) => ({
   name: `linear [${x}] → ${n} ${dtype}`,
@@ -63,6 +67,7 @@ const convolutions: [number[], number[], Parameters<typeof conv2d>[2]?, ("f32" |
   [[1, 6, 11, 5], [2, 3, 5, 7], { stride: [1, 3], padding: [1, 0, 2, 1] }],
   [[3, 8, 8, 16], [1, 1, 16, 24]],
   [[1, 40, 24, 4], [3, 3, 4, 4], { padding: [1, 1, 1, 1] }],
+  [[2, 14, 14, 64], [3, 3, 64, 84], { padding: [1, 1, 1, 1] }],
 ];
 for (const [x, w, options = {}, dtype = "f32"] of convolutions) {
   const full = { stride: [1, 1] as const, padding: [0, 0, 0, 0] as const, ...options };

@@ -6,7 +6,7 @@
 import functions from "../../../shaders/functions.wgsl" with { type: "text" };
 import source from "../../../shaders/gemm.wgsl" with { type: "text" };
 import weightsSource from "../../../shaders/gemm_weights.wgsl" with { type: "text" };
-import { apply, defineOp, type Epilogue, f32, kernel, type Lowering, require, type Value } from "../op.ts";
+import { apply, defineOp, type Epilogue, f32, grid, kernel, type Lowering, require, type Value } from "../op.ts";
 import { sameShape, type Shape, sizeOf, type Tensor } from "../tensor.ts";
 import { launchSum, sum } from "./reduce.ts";
 import { reshape } from "./shape.ts";
@@ -50,7 +50,25 @@ const gemmKernels = [0, 1, 2, 3].map((added) =>
 );
 const weightsKernel = kernel("gemm_weights", weightsSource, ["read", "read", "read_write"]);
 
+/** Rows that one invocation holds in registers. */
 const TILE = 8;
+
+/** Most lanes side by side along the columns: a workgroup's block of the result is then at least four tiles high. */
+const LANES = 16;
+
+/** Work from which the longer compilation of a larger tile pays off, and the invocations that it must leave, in two groups. */
+const LARGE_FLOPS = 2 ** 25, LARGE_INVOCATIONS = 128;
+
+/**
+ * Quads of columns per invocation. On software adapters the time goes into loads, of which a tile of 8 × 4·q needs
+ * 8 + 4·q per 32·q multiply-adds: 8 × 16 columns ran 20 GFLOPS, 8 × 8 16 and 8 × 4 11 (llvmpipe, 2 cores, 3×3 convolutions
+ * of 64 to 128 channels), and compiled in 0.5, 0.24 and 0.17 s.
+ */
+function quadsPerInvocation(tiles: number, quads: number, flops: number, vector: boolean): number {
+  if (!vector || quads === 1) return 1;
+  const across = Math.ceil(quads / 4), waste = across * 4 / quads;
+  return flops >= LARGE_FLOPS && waste <= 1.25 && across * tiles >= LARGE_INVOCATIONS ? 4 : 2;
+}
 
 /** Text of the epilogue and the tensors that it adds. */
 function epilogueText(steps: readonly Epilogue[], vector: boolean) {
@@ -72,15 +90,19 @@ function launchGemm({ launch }: Pick<Lowering, "launch">, g: Gemm): void {
   const { rows, cols, inner, batch = 1, conv, epilogue = [] } = g;
   const vector = cols % 4 === 0 && inner % 4 === 0;
   const { text, added, group } = epilogueText(epilogue, vector);
-  const rowGroups = Math.ceil(rows / (8 * TILE));
-  const y = Math.min(rowGroups, 65535), folds = Math.ceil(rowGroups / y);
   const taps = conv ? conv.kh * conv.kw : 1;
   const [sourceH, sourceW] = conv?.source ?? [1, rows];
   const [rowH, rowW] = conv?.target ?? [1, rows];
+  const flops = 2 * batch * rows * cols * inner * taps;
+  const tiles = Math.ceil(rows / TILE), quads = Math.ceil(cols / 4);
+  const perInvocation = quadsPerInvocation(batch * tiles, quads, flops, vector);
+  const across = Math.ceil(quads / perInvocation), blocks = Math.ceil(across / LANES);
+  const lanes = Math.ceil(across / blocks), count = batch * tiles * blocks * lanes;
   launch({
     kernel: gemmKernels[added.length],
     defines: {
       TILE,
+      QUADS: perInvocation,
       VECTOR: vector,
       UNIT: vector ? 4 : 1,
       CONV: conv ? (conv.gradient ? 2 : 1) : 0,
@@ -95,7 +117,10 @@ function launchGemm({ launch }: Pick<Lowering, "launch">, g: Gemm): void {
       rows,
       cols,
       inner,
-      folds,
+      lanes,
+      tiles,
+      blocks,
+      count,
       conv?.kh ?? 1,
       conv?.kw ?? 1,
       sourceH,
@@ -111,8 +136,8 @@ function launchGemm({ launch }: Pick<Lowering, "launch">, g: Gemm): void {
       rows * cols,
       group,
     ],
-    workgroups: [Math.ceil(cols / 32), y, batch * folds],
-    flops: 2 * batch * rows * cols * inner * taps,
+    workgroups: grid(count),
+    flops,
   });
 }
 
