@@ -2,7 +2,6 @@
  * The program: `anomalydiffusion <command> [flags]`. Finds the command, reads flags and config file, opens the run folder,
  * and turns what happens into lines and an exit code (0 done, 1 error, 2 wrong usage, 130 Ctrl-C).
  */
-import denoJson from "../deno.json" with { type: "json" };
 import { requireAdapter, selectBackend } from "./adapter.ts";
 import type { AnyCommand, Context } from "./command.ts";
 import { commands } from "./commands/mod.ts";
@@ -12,9 +11,7 @@ import { commandHelp, overview } from "./help.ts";
 import { Progress, type ProgressOptions } from "./progress.ts";
 import { type OpenedRun, openRun, RUN_FLAGS } from "./resume.ts";
 import type { RunFolder } from "./run_folder.ts";
-
-/** The program's version. */
-export const VERSION: string = denoJson.version;
+import { VERSION } from "./version.ts";
 
 /** A second signal within this time is the echo of the first. */
 const REPEAT_MS = 500;

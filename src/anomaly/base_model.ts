@@ -3,6 +3,7 @@
  * job does with them: words to embeddings, images to latent moments, latents to images.
  */
 
+import { placeholder } from "../data/prompts.ts";
 import { Tokenizer } from "../data/tokenizer.ts";
 import { createSchedule, type Schedule } from "../diffusion/schedule.ts";
 import type { Gpu } from "../gpu/device.ts";
@@ -89,7 +90,7 @@ export class BaseModel implements Disposable {
   /** Word embeddings of a text, with the column of its placeholder. */
   prompt(text: string): Prompt {
     const ids = this.tokenizer.encode(text, this.config.text.maxLength);
-    return { words: this.wordRows(ids), column: ids.indexOf(this.tokenizer.id("*")) };
+    return { words: this.wordRows(ids), column: ids.indexOf(this.tokenizer.id(placeholder) ?? -1) };
   }
 
   #program(name: string, build: () => Tensor): Compiled<{ y: Tensor }> {

@@ -6,7 +6,7 @@
 import { UserError } from "../errors.ts";
 import type { LightSpatialConfig } from "../models/spatial_encoder.ts";
 import type { Stored } from "../nn/parameters.ts";
-import { encodeSafetensors, Safetensors } from "../weights/safetensors.ts";
+import { encodeSafetensors, Safetensors, type TensorToWrite } from "../weights/safetensors.ts";
 
 /** Sizes of a spatial encoder. */
 export type SpatialConfig = LightSpatialConfig;
@@ -32,15 +32,12 @@ const PREFIX = "embeddings.";
 /** Bytes of an embedding file. */
 export function encodeEmbedding(embedding: AnomalyEmbedding): Uint8Array<ArrayBuffer> {
   const { keys, tokens, width, table, spatial, model } = embedding;
-  const tensors = keys.map((key, i) => ({
-    name: `${PREFIX}${key}`,
-    dtype: "F32" as const,
-    shape: [tokens, width],
-    data: table.slice(i * tokens * width, (i + 1) * tokens * width),
-  }));
-  for (const [name, { shape, data }] of spatial?.parameters ?? []) {
-    tensors.push({ name, dtype: "F32", shape: [...shape], data: data as Float32Array<ArrayBuffer> });
-  }
+  const tensors: Record<string, TensorToWrite> = {};
+  keys.forEach((key, i) => {
+    const data = table.slice(i * tokens * width, (i + 1) * tokens * width);
+    tensors[`${PREFIX}${key}`] = { dtype: "F32", shape: [tokens, width], data };
+  });
+  for (const [name, { shape, data }] of spatial?.parameters ?? []) tensors[name] = { dtype: "F32", shape, data };
   return encodeSafetensors(tensors, {
     format: "anomalydiffusion-embedding",
     model,

@@ -19,7 +19,7 @@ import { insertionRows, insertLearned, textTower } from "../models/text_tower.ts
 import { timestepEmbedding, unet } from "../models/unet.ts";
 import { Parameters, type Stored } from "../nn/parameters.ts";
 import { Random } from "../random/philox.ts";
-import { encodeSafetensors, Safetensors } from "../weights/safetensors.ts";
+import { encodeSafetensors, Safetensors, type TensorToWrite } from "../weights/safetensors.ts";
 import { torchLayouts } from "../weights/rules.ts";
 import type { BaseModel, Prompt } from "./base_model.ts";
 import type { AnomalyEmbedding, SpatialConfig } from "./embedding.ts";
@@ -199,12 +199,8 @@ export class Inversion implements Disposable {
   /** Everything from which training goes on bit for bit. */
   async save(): Promise<Uint8Array<ArrayBuffer>> {
     const state = this.#state(), values = await readVariables(state);
-    const tensors = state.map(({ name, shape }, i) => ({
-      name,
-      dtype: "F32" as const,
-      shape: [...shape],
-      data: values[i] as Float32Array<ArrayBuffer>,
-    }));
+    const tensors: Record<string, TensorToWrite> = {};
+    state.forEach(({ name, shape }, i) => tensors[name] = { dtype: "F32", shape, data: values[i] });
     return encodeSafetensors(tensors, { format: "anomalydiffusion-training", steps: String(this.#steps) });
   }
 

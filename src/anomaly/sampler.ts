@@ -5,6 +5,7 @@
  */
 
 import { ddimSteps } from "../diffusion/ddim.ts";
+import { dilationRadius } from "../diffusion/reweighting.ts";
 import { compile, type Compiled } from "../graph/compile.ts";
 import { assign } from "../graph/ops/optimise.ts";
 import { add, mul, sub } from "../graph/ops/pointwise.ts";
@@ -86,11 +87,6 @@ function guide(conditional: Tensor, unconditional: Tensor, scale: Tensor): Tenso
   return add(unconditional, mul(sub(conditional, unconditional), scale));
 }
 
-/** Half-width of the mask's dilation at time t: ⌊8(t + 100)/1000⌋ latent pixels of 32, ⌊16(t + 100)/1000⌋ with 50 steps (official code). */
-export function dilationHalfWidth(t: number, steps: number, latentSide = 32): number {
-  return Math.floor((steps === 50 ? 16 : 8) * (t + 100) / 1000 * latentSide / 32);
-}
-
 /** Settings of a sampler. */
 export interface SamplerSettings {
   /** Images at once; what an image looks like does not depend on it. */
@@ -105,7 +101,8 @@ export interface SamplerSettings {
 
 /** One picture to sample. */
 export interface SampleJob {
-  /** Names the picture's random numbers together with the seed. */
+  /** With the seed and the index, names the picture's random numbers: `pair/wood+ring`. */
+  readonly stream: string;
   readonly index: number;
   /** How often it was tried before; another try draws other numbers. */
   readonly attempt: number;
@@ -240,7 +237,7 @@ export class Sampler implements Disposable {
       rows: insertionRows(columns, length, learned),
       ...(guidance === 1 ? {} : { empty: join(length * width, () => this.#base.prompt("").words) }),
     });
-    const streams = full.map(({ index, attempt }) => new Random(seed, `sample/${attempt}`, index));
+    const streams = full.map(({ stream, index, attempt }) => new Random(seed, `${stream}/${attempt}`, index));
     const noise = () => {
       const out = new Float32Array(batch * latentSize);
       streams.forEach((stream, i) => out.set(stream.normals(latentSize), i * latentSize));
@@ -256,7 +253,7 @@ export class Sampler implements Disposable {
         stepNoise: noise(),
         coefficients: Float32Array.of(Math.sqrt(aBar), Math.sqrt(1 - aBar), xCoef, epsCoef, sigma, guidance),
         time: timestepEmbedding(Array(rows(batch, guidance)).fill(t), config.unet.modelChannels),
-        halfWidth: Uint32Array.of(dilationHalfWidth(t, steps, latentSide)),
+        halfWidth: Uint32Array.of(dilationRadius(t, steps, (steps === 50 ? 16 : 8) * latentSide / 32)),
       });
       onStep?.();
     }

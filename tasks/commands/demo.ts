@@ -1,7 +1,46 @@
 /** `demo`: the whole job on the embedded small model and few-shot parts, ending in a folder and a page to look at. */
+import { join } from "node:path";
 import { UserError } from "../../src/errors.ts";
-import { defineCommand } from "../command.ts";
+import { partsFolder } from "../assets.ts";
+import { type AnyCommand, type Context, defineCommand } from "../command.ts";
+import { openBase } from "../device.ts";
+import { complete, type Values } from "../flags.ts";
+import { STAGES, writeDemoPage } from "../jobs/demo_page.ts";
+import { openKinds } from "../jobs/dataset.ts";
+import { existsFile } from "../jobs/files.ts";
+import { RunFolder } from "../run_folder.ts";
+import { VERSION } from "../version.ts";
+import generate from "./generate.ts";
+import generateMasks from "./generate_masks.ts";
 import * as shared from "./shared.ts";
+import train from "./train.ts";
+import trainMasks from "./train_masks.ts";
+
+/** Augmented views of each training pair: enough for a few hundred steps. */
+const COPIES = 12;
+
+/** Least mean change inside the mask: below it nothing was drawn. */
+const MIN_CHANGE = 0.03;
+
+/** Written when a stage is done: a resumed demo goes on after it. */
+const DONE = "done";
+
+/** Runs another command in a folder of its own, from its newest checkpoint where there is one. */
+async function stage(command: AnyCommand, name: string, given: Values, context: Context): Promise<void> {
+  const path = context.runFolder.file(name);
+  if (await existsFile(join(path, DONE))) return;
+  await using runFolder = await RunFolder.open(path);
+  const checkpoint = await runFolder.latestCheckpoint();
+  await command.run(complete(command.flags, given), {
+    signal: context.signal,
+    runFolder,
+    checkpoint,
+    progress: context.progress,
+    log: context.log,
+    print: context.print,
+  });
+  await runFolder.write(DONE, "");
+}
 
 export default defineCommand({
   name: "demo",
@@ -51,7 +90,37 @@ export default defineCommand({
     },
   },
   examples: ["", "--all", "--part wood --count 24 --out runs/wood-demo"],
-  run() {
-    return Promise.reject(new UserError("demo is not part of this version"));
+  async run(options, context) {
+    const data = partsFolder(), everything = openKinds({ data });
+    const names = [...new Set(everything.map(({ part }) => part.name))];
+    const part = options.all ? names : [options.part ?? names[0]];
+    if (!names.includes(part[0])) {
+      throw new UserError(`there is no embedded part ${part[0]}`, `there is ${names.join(", ")}`);
+    }
+    const kinds = everything.filter((kind) => part.includes(kind.part.name));
+    const folder = (name: string) => context.runFolder.file(name);
+    const { model, seed, count, batchSize, steps, reweighting } = options;
+    const common = { data, part, model, seed };
+    const trained = { ...common, trainBatchSize: options.trainBatchSize, validationSteps: 0, augmentedCopies: COPIES };
+    await stage(train, STAGES.train, { ...trained, maxTrainSteps: options.maxTrainSteps }, context);
+    await stage(trainMasks, STAGES.trainMasks, { ...trained, maxTrainSteps: options.maskTrainSteps }, context);
+    const sampled = { ...common, count, batchSize, steps };
+    await stage(generateMasks, STAGES.masks, { ...sampled, masksRun: folder(STAGES.trainMasks) }, context);
+    await stage(generate, STAGES.pairs, {
+      ...sampled,
+      trainRun: folder(STAGES.train),
+      masks: folder(STAGES.masks),
+      guidanceScale: options.guidanceScale,
+      reweighting,
+      minChange: MIN_CHANGE,
+    }, context);
+    const base = await openBase(model);
+    const settings = { ...options, part: part.join(", ") };
+    const footer = `anomalydiffusion ${VERSION}`;
+    await context.runFolder.write(
+      "index.html",
+      await writeDemoPage(context.runFolder.path, data, kinds, base, settings, footer),
+    );
+    context.print(`${context.runFolder.file("index.html")}`);
   },
 });

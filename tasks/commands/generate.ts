@@ -1,6 +1,14 @@
 /** `generate`: image-mask pairs by blended latent diffusion with adaptive attention re-weighting (paper section 3.3). */
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import { decodeEmbedding } from "../../src/anomaly/embedding.ts";
 import { UserError } from "../../src/errors.ts";
 import { defineCommand } from "../command.ts";
+import { openBase } from "../device.ts";
+import { openKinds } from "../jobs/dataset.ts";
+import { readProduct } from "../jobs/files.ts";
+import { makePairs } from "../jobs/pairs.ts";
+import { EMBEDDINGS } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
 
 export default defineCommand({
@@ -63,6 +71,24 @@ export default defineCommand({
       min: 0,
       max: 64,
     },
+    window: {
+      type: "string",
+      description: "What the model sees: the whole image, or a square around the mask at native resolution.",
+      choices: ["whole", "mask"],
+      default: "whole",
+    },
+    keepDetail: {
+      type: "boolean",
+      description: "Give back fine texture of the source, which the autoencoder blurs, where the defect is faint.",
+      default: true,
+    },
+    maxAttempts: {
+      type: "integer",
+      description: "Tries for a pair that --min-change refuses, before the best of them is kept.",
+      default: 3,
+      min: 1,
+      max: 100,
+    },
     minChange: {
       type: "number",
       description:
@@ -76,7 +102,45 @@ export default defineCommand({
     "--data photos --train-run runs/photos --count 1000 --out runs/pairs",
     "--data photos --train-run runs/photos --masks runs/masks --guidance-scale 4 --out runs/pairs",
   ],
-  run() {
-    return Promise.reject(new UserError("generate is not part of this version"));
+  async run(options, context) {
+    const base = await openBase(options.model);
+    const path = join(options.trainRun, EMBEDDINGS), bytes = await readProduct(path, "train");
+    const embedding = decodeEmbedding(bytes, path);
+    if (embedding.model !== base.sha256) {
+      throw new UserError(
+        `${path} was trained on another base model`,
+        "give the --model of that training, or train again on this one",
+      );
+    }
+    // What was trained decides; the data set may hold more.
+    const kinds = openKinds(options).filter(({ key }) => options.defect?.length || embedding.keys.includes(key));
+    if (kinds.length === 0) {
+      throw new UserError(
+        `${path} knows none of the defects in ${options.data}`,
+        `it knows ${embedding.keys.join(", ")}`,
+      );
+    }
+    await makePairs(kinds, {
+      data: options.data,
+      masks: options.masks,
+      count: options.count,
+      base,
+      embedding,
+      embeddingHash: createHash("sha256").update(bytes).digest("hex"),
+      settings: {
+        seed: options.seed,
+        batch: options.batchSize,
+        steps: options.steps,
+        eta: options.eta,
+        guidance: options.guidanceScale,
+        reweighting: options.reweighting,
+        latentMask: options.latentMask === "max-pool" ? "maxPool" : options.latentMask,
+        feather: options.feather,
+        window: options.window,
+        keepDetail: options.keepDetail,
+        minChange: options.minChange,
+        maxAttempts: options.maxAttempts,
+      },
+    }, context);
   },
 });

@@ -1,6 +1,13 @@
 /** `generate-masks`: masks sampled from the mask embeddings, or made by moving the real ones, filtered and topped up. */
+import { join } from "node:path";
+import { decodeEmbedding } from "../../src/anomaly/embedding.ts";
 import { UserError } from "../../src/errors.ts";
 import { defineCommand } from "../command.ts";
+import { openBase } from "../device.ts";
+import { openKinds } from "../jobs/dataset.ts";
+import { readProduct } from "../jobs/files.ts";
+import { makeMasks } from "../jobs/masks.ts";
+import { EMBEDDINGS } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
 
 export default defineCommand({
@@ -50,14 +57,14 @@ export default defineCommand({
     minArea: {
       type: "number",
       description: "Smallest share of the picture that a mask may cover.",
-      otherwise: "a third of the smallest real mask",
+      otherwise: "0.4 times the smallest real mask",
       min: 0,
       max: 1,
     },
     maxArea: {
       type: "number",
       description: "Largest share of the picture that a mask may cover.",
-      otherwise: "three times the largest real mask",
+      otherwise: "twice the largest real mask",
       min: 0,
       max: 1,
     },
@@ -78,7 +85,26 @@ export default defineCommand({
     "--data photos --masks-run runs/photos-masks --count 500 --out runs/masks",
     "--data photos --source real --out runs/masks",
   ],
-  run() {
-    return Promise.reject(new UserError("generate-masks is not part of this version"));
+  async run(options, context) {
+    const base = await openBase(options.model), kinds = openKinds(options);
+    const { seed, count, minArea, maxArea, maxBorder, onPart, batchSize, steps, eta, guidanceScale } = options;
+    if (options.source === "embeddings" && !options.masksRun) {
+      throw new UserError("--source embeddings needs --masks-run", "or place the real masks with --source real");
+    }
+    let sampling;
+    if (options.source === "embeddings") {
+      const path = join(options.masksRun!, EMBEDDINGS);
+      sampling = {
+        base,
+        embedding: decodeEmbedding(await readProduct(path, "train-masks"), path),
+        settings: { batch: batchSize, steps, eta, guidance: guidanceScale, reweighting: "off" as const, seed },
+        threshold: 2 * options.threshold - 1,
+      };
+    }
+    await makeMasks(
+      kinds,
+      { count, seed, onPart, limits: { minArea, maxArea, maxBorder }, sampling, side: base.side },
+      context,
+    );
   },
 });

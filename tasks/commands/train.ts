@@ -1,6 +1,12 @@
 /** `train`: all anomaly embeddings and one spatial encoder at once (masked textual inversion, paper section 3.2). */
-import { UserError } from "../../src/errors.ts";
+import { Inversion } from "../../src/anomaly/inversion.ts";
+import { defectItems } from "../../src/anomaly/training_set.ts";
+import { promptTemplates } from "../../src/data/prompts.ts";
 import { defineCommand } from "../command.ts";
+import { openBase } from "../device.ts";
+import { openKinds, trainingSamples } from "../jobs/dataset.ts";
+import { train } from "../jobs/training.ts";
+import { validationSheet } from "../jobs/validation.ts";
 import * as shared from "./shared.ts";
 
 export default defineCommand({
@@ -17,14 +23,6 @@ export default defineCommand({
     defect: shared.defect,
     officialSplit: shared.officialSplit,
     seed: shared.seed,
-    resolution: {
-      type: "integer",
-      unit: "pixels",
-      description: "Side of the training images.",
-      otherwise: "the model's own",
-      min: 32,
-      max: 1024,
-    },
     maxTrainSteps: shared.maxTrainSteps(800),
     trainBatchSize: shared.trainBatchSize(4),
     learningRate: shared.learningRate(0.005, "Step size for the embeddings."),
@@ -37,12 +35,6 @@ export default defineCommand({
       default: 4,
       min: 1,
       max: 16,
-    },
-    spatialEncoder: {
-      type: "string",
-      description: "Size of the spatial encoder; light suits small models, official is the paper's.",
-      choices: ["light", "official"],
-      default: "light",
     },
     initializerToken: {
       type: "string",
@@ -58,9 +50,18 @@ export default defineCommand({
     },
     augmentation: {
       type: "string",
-      description: "Crop, translate and rotate each sample with the defect kept inside, or as the official code does.",
-      choices: ["paper", "official", "off"],
+      description:
+        "Crop, translate, rotate and flip each pair with the defect kept inside, or take the pairs as they are.",
+      choices: ["paper", "off"],
       default: "paper",
+    },
+    augmentedCopies: {
+      type: "integer",
+      unit: "copies",
+      description: "Augmented views of each pair; their latents are made once, before training.",
+      default: 24,
+      min: 1,
+      max: 10000,
     },
     validationSteps: {
       type: "integer",
@@ -90,7 +91,41 @@ export default defineCommand({
     checkpointsTotalLimit: shared.checkpointsTotalLimit,
   },
   examples: ["--data photos --out runs/photos", "--data mvtec --part wood --max-train-steps 2000 --out runs/wood"],
-  run() {
-    return Promise.reject(new UserError("train is not part of this version"));
+  async run(options, context) {
+    const base = await openBase(options.model);
+    const kinds = openKinds(options), samples = await trainingSamples(kinds);
+    const copies = options.augmentation === "off" ? 1 : options.augmentedCopies;
+    const encoding = context.progress({ label: "encoding", total: samples.length * copies, unit: "view" });
+    let encoded = 0;
+    const items = await defectItems(
+      base,
+      samples,
+      { seed: options.seed, copies, augmentation: options.augmentation, latentMask: "maxPool" },
+      () => encoding.update(++encoded),
+    );
+    encoding.finish();
+    using inversion = new Inversion(base, items, {
+      tokens: options.numVectors,
+      spatialTokens: options.numSpatialVectors,
+      batch: options.trainBatchSize,
+      steps: options.maxTrainSteps,
+      seed: options.seed,
+      learningRate: options.learningRate,
+      encoderLearningRate: options.encoderLearningRate,
+      initializerToken: options.initializerToken,
+      area: options.lossNormalization === "area",
+      templates: promptTemplates,
+    });
+    await train(inversion, {
+      label: "training",
+      checkpointingSteps: options.checkpointingSteps,
+      checkpointsTotalLimit: options.checkpointsTotalLimit,
+      patience: options.patience,
+      validationSteps: options.validationSteps,
+      validate: async (step) => {
+        const sheet = await validationSheet(base, await inversion.embedding(), kinds, options);
+        await context.runFolder.write(`validation/step-${String(step).padStart(6, "0")}.png`, sheet);
+      },
+    }, context);
   },
 });

@@ -1,6 +1,11 @@
 /** `train-masks`: one mask embedding for each kind of defect by textual inversion (paper section 3.4). */
-import { UserError } from "../../src/errors.ts";
+import { Inversion } from "../../src/anomaly/inversion.ts";
+import { maskItems } from "../../src/anomaly/training_set.ts";
+import { promptTemplates } from "../../src/data/prompts.ts";
 import { defineCommand } from "../command.ts";
+import { openBase } from "../device.ts";
+import { openKinds, trainingSamples } from "../jobs/dataset.ts";
+import { train } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
 
 export default defineCommand({
@@ -33,11 +38,43 @@ export default defineCommand({
       choices: ["paper", "off"],
       default: "paper",
     },
+    augmentedCopies: {
+      type: "integer",
+      unit: "copies",
+      description: "Augmented views of each mask; their latents are made once, before training.",
+      default: 24,
+      min: 1,
+      max: 10000,
+    },
     checkpointingSteps: shared.checkpointingSteps,
     checkpointsTotalLimit: shared.checkpointsTotalLimit,
   },
   examples: ["--data photos --out runs/photos-masks"],
-  run() {
-    return Promise.reject(new UserError("train-masks is not part of this version"));
+  async run(options, context) {
+    const base = await openBase(options.model);
+    const samples = await trainingSamples(openKinds(options));
+    const copies = options.augmentation === "off" ? 1 : options.augmentedCopies;
+    const encoding = context.progress({ label: "encoding", total: samples.length * copies, unit: "mask" });
+    let encoded = 0;
+    const items = await maskItems(
+      base,
+      samples,
+      { seed: options.seed, copies, augmentation: options.augmentation, latentMask: "maxPool" },
+      () => encoding.update(++encoded),
+    );
+    encoding.finish();
+    using inversion = new Inversion(base, items, {
+      tokens: options.numVectors,
+      spatialTokens: 0,
+      batch: options.trainBatchSize,
+      steps: options.maxTrainSteps,
+      seed: options.seed,
+      learningRate: options.learningRate,
+      encoderLearningRate: options.learningRate,
+      initializerToken: options.initializerToken,
+      area: true,
+      templates: promptTemplates,
+    });
+    await train(inversion, { ...options, label: "training masks" }, context);
   },
 });

@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { checkModelConfig, downsamplingFactor } from "../../src/weights/config.ts";
 import { openModelFolder } from "../../src/weights/folder.ts";
-import { toHalf } from "../../src/weights/half.ts";
+import { toHalf } from "../../src/gpu/half.ts";
 import { writeSafetensors } from "../../src/weights/safetensors.ts";
 
 const config = {

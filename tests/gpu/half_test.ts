@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { fromHalf, packHalf, toHalf, unpackHalf } from "../../src/weights/half.ts";
+import { fromHalf, packHalf, toHalf, unpackHalf } from "../../src/gpu/half.ts";
 
 Deno.test("half: rounds to nearest even, keeps subnormals, overflows to infinity", () => {
   const cases: [number, number][] = [

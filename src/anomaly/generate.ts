@@ -1,0 +1,214 @@
+/**
+ * Generation of image–mask pairs and of masks on a device. Every result depends on (seed, stream, index) only: not on batch
+ * size, order, or an interruption; one that the quality gate refuses is tried again with other numbers.
+ */
+
+import { resizeMask } from "../data/augment.ts";
+import { fromTensor, type Image, type Mask, toTensor } from "../data/image.ts";
+import { plainPrompt } from "../data/prompts.ts";
+import { resize } from "../data/resize.ts";
+import { latentMask, type LatentMaskMode } from "../diffusion/blend.ts";
+import { Random } from "../random/philox.ts";
+import type { BaseModel } from "./base_model.ts";
+import { type AnomalyEmbedding, tokensOf } from "./embedding.ts";
+import { type PairFigures, pairFigures } from "./figures.ts";
+import { maskOfPicture } from "./masks.ts";
+import { composite, crop, featherMask, maskWindow, putBack, wholeWindow } from "./paste.ts";
+import { Sampler, type SamplerSettings } from "./sampler.ts";
+
+/** What to make one pair from. */
+export interface PairJob {
+  /** Which image of its defect. */
+  readonly index: number;
+  /** `object+defect`. */
+  readonly key: string;
+  /** Normal image of any size. */
+  readonly source: Image;
+  /** Mask of the same size. */
+  readonly mask: Mask;
+}
+
+/** A finished pair. */
+export interface GeneratedPair {
+  readonly job: PairJob;
+  readonly image: Image;
+  readonly figures: PairFigures;
+  /** Tries that the quality gate refused before this one. */
+  readonly attempt: number;
+  /** False where no try passed the gate: this is the best of them. */
+  readonly accepted: boolean;
+}
+
+/** Settings of pair generation. */
+export interface PairSettings extends SamplerSettings {
+  /** Pixels over which a defect fades into its surroundings, at the model's resolution. */
+  readonly feather: number;
+  /** `whole`: the model sees the whole image; `mask`: a square around the mask at native resolution. */
+  readonly window: "whole" | "mask";
+  /** Give back fine texture that the autoencoder loses. */
+  readonly keepDetail: boolean;
+  /** Least mean change inside the mask, 0 … 1, for a pair to pass. */
+  readonly minChange: number;
+  /** Tries for one pair before the best is taken. */
+  readonly maxAttempts: number;
+  readonly latentMask: LatentMaskMode;
+}
+
+/** A job at one of its tries, and the best result so far. */
+interface Attempt {
+  readonly job: PairJob;
+  readonly attempt: number;
+  readonly best?: GeneratedPair;
+}
+
+/** Makes pairs with one embedding. */
+export class PairGenerator implements Disposable {
+  readonly #base: BaseModel;
+  readonly #embedding: AnomalyEmbedding;
+  readonly #settings: PairSettings;
+  readonly #sampler: Sampler;
+
+  constructor(base: BaseModel, embedding: AnomalyEmbedding, settings: PairSettings) {
+    this.#base = base;
+    this.#embedding = embedding;
+    this.#settings = settings;
+    this.#sampler = new Sampler(base, embedding, settings);
+  }
+
+  /** Bytes and FLOPs of one sampling step. */
+  get report() {
+    return this.#sampler.report;
+  }
+
+  /**
+   * Makes every pair of `jobs`, in the order in which they are finished.
+   * @param next called before each batch; throw in it to stop between batches
+   * @param onStep called after each sampling step of a batch
+   */
+  async *generate(
+    jobs: Iterable<PairJob> | AsyncIterable<PairJob>,
+    { next, onStep }: { next?: () => void; onStep?: () => void } = {},
+  ): AsyncGenerator<GeneratedPair> {
+    const again: Attempt[] = [];
+    const fresh = (async function* () {
+      yield* jobs;
+    })();
+    let drained = false;
+    while (true) {
+      const batch = again.splice(0, this.#settings.batch);
+      while (!drained && batch.length < this.#settings.batch) {
+        const { value, done } = await fresh.next();
+        if (done) drained = true;
+        else batch.push({ job: value, attempt: 0 });
+      }
+      if (batch.length === 0) return;
+      next?.();
+      for (const result of await this.#make(batch, onStep)) {
+        if (result.accepted) yield result;
+        else if (result.attempt + 1 >= this.#settings.maxAttempts) yield result;
+        else again.push({ job: result.job, attempt: result.attempt + 1, best: result });
+      }
+    }
+  }
+
+  async #make(batch: readonly Attempt[], onStep?: () => void): Promise<GeneratedPair[]> {
+    const base = this.#base, { side, latentSide } = base, settings = this.#settings;
+    const prompt = base.prompt(plainPrompt);
+    const places = batch.map(({ job: { source, mask } }) => {
+      const window = settings.window === "whole" ? wholeWindow(source) : maskWindow(mask, side);
+      const view = crop(source, window), maskView = crop(mask, window);
+      return { window, view, maskView, small: resizeMask(maskView, side, side) };
+    });
+    const moments = await base.encode(places.map(({ view }) => toTensor(resize(view, side, side, "bicubic"))));
+    const backgrounds = moments.map((m, i) => {
+      const { job: { key, index } } = batch[i];
+      return base.sampleLatent(m, new Random(settings.seed, `encode/${key}`, index).normals(base.latentSize));
+    });
+    const latents = await this.#sampler.sample(
+      batch.map(({ job, attempt }, i) => {
+        const mask = Float32Array.from(places[i].small.data);
+        return {
+          stream: `pair/${job.key}`,
+          index: job.index,
+          attempt,
+          prompt,
+          tokens: tokensOf(this.#embedding, job.key),
+          mask,
+          latentMask: latentMask(mask, [1, side, side], [latentSide, latentSide], settings.latentMask),
+          background: backgrounds[i],
+        };
+      }),
+      onStep,
+    );
+    const decoded = (await base.decode([...latents, ...backgrounds])).map((x) => fromTensor(x, side, side));
+    return batch.map(({ job, attempt, best }, i) => {
+      const { window, view, maskView } = places[i];
+      const [generated, reconstruction] = [decoded[i], decoded[i + batch.length]].map((image) =>
+        resize(image, window.width, window.height, "bicubic")
+      );
+      const opacity = featherMask(maskView, settings.feather * Math.max(1, window.width / side));
+      const pasted = composite(view, generated, settings.keepDetail ? reconstruction : undefined, opacity);
+      // Against the reconstruction, whose blur is no defect; the outside is checked on the pasted bytes.
+      const inside = pairFigures(reconstruction, generated, maskView, opacity);
+      const outside = pairFigures(view, pasted, maskView, opacity);
+      const figures = { ...inside, changeOutside: outside.changeOutside };
+      const accepted = figures.changeInside >= settings.minChange;
+      const result = { job, image: putBack(job.source, pasted, window), figures, attempt, accepted };
+      if (accepted || !best || best.figures.changeInside < figures.changeInside) return result;
+      return { ...best, attempt };
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#sampler[Symbol.dispose]();
+  }
+}
+
+/** A sampled mask, not yet judged. */
+export interface SampledMask {
+  readonly index: number;
+  readonly attempt: number;
+  readonly mask: Mask;
+}
+
+/** Samples masks of one kind with an embedding that was learned from mask pictures. */
+export class MaskGenerator implements Disposable {
+  readonly #base: BaseModel;
+  readonly #embedding: AnomalyEmbedding;
+  readonly #threshold: number;
+  readonly #batch: number;
+  readonly #sampler: Sampler;
+
+  /** @param threshold channel mean in [−1, 1] above which a pixel belongs to the mask; the official code's is 0.8 */
+  constructor(base: BaseModel, embedding: AnomalyEmbedding, settings: SamplerSettings, threshold: number) {
+    this.#base = base;
+    this.#embedding = embedding;
+    this.#threshold = threshold;
+    this.#batch = settings.batch;
+    this.#sampler = new Sampler(base, embedding, settings);
+  }
+
+  /** Samples masks; each depends on (seed, key, index, attempt) only. At most a batch at a time. */
+  async sample(
+    key: string,
+    jobs: readonly { readonly index: number; readonly attempt: number }[],
+    onStep?: () => void,
+  ): Promise<SampledMask[]> {
+    if (jobs.length > this.#batch) throw new Error(`${jobs.length} masks for a batch of ${this.#batch}`);
+    const prompt = this.#base.prompt(plainPrompt), tokens = tokensOf(this.#embedding, key);
+    const latents = await this.#sampler.sample(
+      jobs.map(({ index, attempt }) => ({ stream: `mask/${key}`, index, attempt, prompt, tokens })),
+      onStep,
+    );
+    const pictures = await this.#base.decode(latents);
+    return jobs.map(({ index, attempt }, i) => ({
+      index,
+      attempt,
+      mask: maskOfPicture(pictures[i], this.#base.side, this.#threshold),
+    }));
+  }
+
+  [Symbol.dispose](): void {
+    this.#sampler[Symbol.dispose]();
+  }
+}

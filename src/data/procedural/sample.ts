@@ -1,0 +1,64 @@
+/** One labelled picture of the pretraining mixture: 30 % whole parts, 60 % damaged ones, 10 % pictures of masks. */
+
+import { Random } from "../../random/philox.ts";
+import { caption, maskCaption } from "./captions.ts";
+import { damage, type DefectKind, DEFECTS } from "./defects.ts";
+import { AREA, colorName, type Field, SIZE } from "./noise.ts";
+import { type Material, MATERIALS, surface } from "./surfaces.ts";
+
+/** A pretraining picture. */
+export interface ProceduralSample {
+  /** Interleaved RGB, 128×128, `3·AREA` bytes. */
+  image: Uint8Array;
+  /** 255 on the defect, 0 elsewhere, `AREA` bytes. */
+  mask: Uint8Array;
+  caption: string;
+  material: Material;
+  defect?: DefectKind;
+  /** Whether the picture shows the mask instead of the part. */
+  maskPicture: boolean;
+}
+
+/** Planar 0…1 values as interleaved bytes. */
+export function quantise(rgb: Float32Array): Uint8Array {
+  const image = new Uint8Array(3 * AREA);
+  for (let c = 0; c < 3; c++) {
+    for (let i = 0; i < AREA; i++) image[3 * i + c] = Math.max(0, Math.min(255, Math.round(255 * rgb[c * AREA + i])));
+  }
+  return image;
+}
+
+/** 255 where the coverage is positive. */
+export function binaryMask(alpha: Field): Uint8Array {
+  return Uint8Array.from(alpha, (a) => a > 0 ? 255 : 0);
+}
+
+/**
+ * Picture `index` of the pretraining mixture; it depends on (seed, index) alone.
+ * @example
+ * ```ts
+ * import { pretrainingSample } from "./sample.ts";
+ * const a = pretrainingSample(1, 42), b = pretrainingSample(1, 42);
+ * if (a.image.some((v, i) => v !== b.image[i])) throw new Error("not reproducible");
+ * ```
+ */
+export function pretrainingSample(seed: number, index: number): ProceduralSample {
+  const random = new Random(seed, "pretraining", index), choice = random.uniform();
+  const material = random.pick(MATERIALS), good = surface(random, material), color = colorName(good.color);
+  if (choice < 0.3) {
+    return {
+      image: quantise(good.rgb),
+      mask: new Uint8Array(AREA),
+      caption: caption(random, { material, color }),
+      material,
+      maskPicture: false,
+    };
+  }
+  const defect = random.pick(DEFECTS), bad = damage(random, good, defect), mask = binaryMask(bad.alpha);
+  if (choice < 0.9) {
+    const text = caption(random, { material, color, defect });
+    return { image: quantise(bad.rgb), mask, caption: text, material, defect, maskPicture: false };
+  }
+  const image = new Uint8Array(3 * SIZE * SIZE).map((_, i) => mask[Math.floor(i / 3)]);
+  return { image, mask, caption: maskCaption(random, defect), material, defect, maskPicture: true };
+}

@@ -1,0 +1,26 @@
+/** The one device and the open base models of this process: a command that runs others (`demo`) shares them. */
+
+import { Gpu } from "../src/gpu/device.ts";
+import { BaseModel } from "../src/anomaly/base_model.ts";
+import { selectBackend } from "./adapter.ts";
+import { smallModelFolder } from "./assets.ts";
+
+let gpu: Promise<Gpu> | undefined;
+const models = new Map<string, BaseModel>();
+
+/** The device, opened on first use. */
+export function openGpu(): Promise<Gpu> {
+  selectBackend();
+  return gpu ??= Gpu.open();
+}
+
+/** A base model, opened on first use; the embedded small one where no folder is given. */
+export async function openBase(folder: string | undefined): Promise<BaseModel> {
+  const path = folder ?? smallModelFolder();
+  let base = models.get(path);
+  if (!base) {
+    base = new BaseModel(await openGpu(), path);
+    models.set(path, base);
+  }
+  return base;
+}

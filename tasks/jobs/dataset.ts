@@ -1,0 +1,58 @@
+/** Opening a data set for a command: its parts and defects, filtered by name, and their training pairs decoded. */
+
+import { relative } from "node:path";
+import type { LabelledSample } from "../../src/anomaly/training_set.ts";
+import { type Defect, loadPair, type Part, scanDataset } from "../../src/data/mvtec.ts";
+import { UserError } from "../../src/errors.ts";
+
+/** Flags that choose from a data set. */
+export interface Selection {
+  readonly data: string;
+  readonly part?: readonly string[];
+  readonly defect?: readonly string[];
+  readonly officialSplit?: boolean;
+}
+
+/** One kind of defect of one part. */
+export interface Kind {
+  /** `part+defect`, the name of its embedding. */
+  readonly key: string;
+  readonly part: Part;
+  readonly defect: Defect;
+}
+
+/**
+ * The kinds of defect that the flags choose, sorted by part and defect.
+ * @throws UserError where the data set does not hold what was asked for
+ */
+export function openKinds({ data, part, defect, officialSplit }: Selection): Kind[] {
+  const parts = scanDataset(data, { officialSplit });
+  const missing = part?.filter((name) => !parts.some((p) => p.name === name)) ?? [];
+  if (missing.length) {
+    throw new UserError(`${data}: no part ${missing.join(", ")}`, `there is ${parts.map((p) => p.name).join(", ")}`);
+  }
+  const chosen = parts.filter((p) => !part?.length || part.includes(p.name));
+  const kinds = chosen.flatMap((p) =>
+    p.defects.filter((d) => !defect?.length || defect.includes(d.name))
+      .map((d) => ({ key: `${p.name}+${d.name}`, part: p, defect: d }))
+  );
+  if (kinds.length === 0) {
+    const names = [...new Set(chosen.flatMap((p) => p.defects.map((d) => d.name)))];
+    throw new UserError(`${data}: no defect ${defect?.join(", ")}`, `there is ${names.join(", ")}`);
+  }
+  return kinds;
+}
+
+/** The training pairs of the kinds, decoded. */
+export async function trainingSamples(kinds: readonly Kind[]): Promise<LabelledSample[]> {
+  const samples: LabelledSample[] = [];
+  for (const { key, defect } of kinds) {
+    for (const pair of defect.train) samples.push({ key, ...await loadPair(pair) });
+  }
+  return samples;
+}
+
+/** A path as the manifest names it: relative to the data set, with forward slashes. */
+export function nameIn(data: string, path: string): string {
+  return relative(data, path).replaceAll("\\", "/");
+}

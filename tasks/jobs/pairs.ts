@@ -1,0 +1,145 @@
+/** Making image–mask pairs in a run folder: MVTec layout, and a manifest from which each can be made again. */
+
+import type { BaseModel } from "../../src/anomaly/base_model.ts";
+import type { AnomalyEmbedding } from "../../src/anomaly/embedding.ts";
+import { PairGenerator, type PairJob, type PairSettings } from "../../src/anomaly/generate.ts";
+import { resizeMask } from "../../src/data/augment.ts";
+import { loadImage, loadMask, type Mask, toPng } from "../../src/data/image.ts";
+import { listImages } from "../../src/data/mvtec.ts";
+import { UserError } from "../../src/errors.ts";
+import { Random } from "../../src/random/philox.ts";
+import type { Context } from "../command.ts";
+import { type Kind, nameIn } from "./dataset.ts";
+import { maskGround, placedMask } from "./masks.ts";
+
+/** One line of `manifest.jsonl`. */
+export interface ManifestRecord {
+  readonly part: string;
+  readonly defect: string;
+  readonly index: number;
+  /** Files of the pair, in the run folder. */
+  readonly image: string;
+  readonly mask: string;
+  /** Normal image it was drawn into, in the data set. */
+  readonly source: string;
+  /** Mask it was drawn with: a file in the masks' folder, or `placed` from a real one. */
+  readonly maskSource: string;
+  readonly seed: number;
+  /** Tries refused before this one; with the seed and the index it names the random numbers. */
+  readonly attempt: number;
+  readonly accepted: boolean;
+  readonly figures: Record<string, number>;
+  /** SHA-256 of base model and of the embeddings, and the adapter. */
+  readonly model: string;
+  readonly embeddings: string;
+  readonly adapter: string;
+  readonly settings: PairSettings;
+}
+
+/** Name of the manifest. */
+export const MANIFEST = "manifest.jsonl";
+
+/** What pairs to make. */
+export interface PairRun {
+  readonly data: string;
+  /** Folder of masks `<part>/<defect>/*.png`; undefined to place real ones. */
+  readonly masks?: string;
+  readonly count: number;
+  readonly settings: PairSettings;
+  readonly base: BaseModel;
+  readonly embedding: AnomalyEmbedding;
+  /** SHA-256 of the embedding file. */
+  readonly embeddingHash: string;
+}
+
+/** Makes `count` pairs of each kind; those in the manifest stay. */
+export async function makePairs(kinds: readonly Kind[], run: PairRun, context: Context): Promise<void> {
+  const { base, settings, count } = run, { runFolder, signal } = context;
+  const manifest = await runFolder.jsonl<ManifestRecord>(MANIFEST);
+  const finished = new Set(manifest.records.map((r) => `${r.part}+${r.defect} ${r.index}`));
+  const start = manifest.records.length, total = count * kinds.length;
+  const progress = context.progress({ label: "pairs", total, unit: "pair", start });
+  using generator = new PairGenerator(base, run.embedding, settings);
+  const { info } = base.gpu, adapter = [info.vendor, info.device, info.description].filter(Boolean).join(" ");
+  let done = start, rejected = 0;
+  const origins = new Map<PairJob, { kind: Kind; source: string; maskSource: string }>();
+
+  async function* jobs(): AsyncGenerator<PairJob> {
+    for (const kind of kinds) {
+      const pool = run.masks ? masksOf(run.masks, kind) : undefined;
+      const ground = pool ? undefined : await maskGround(kind, base.side);
+      for (let index = 0; index < count; index++) {
+        if (finished.has(`${kind.key} ${index}`)) continue;
+        const path = new Random(settings.seed, `source/${kind.key}`, index).pick(kind.part.good);
+        const source = await loadImage(path);
+        const maskPath = pool?.[index % pool.length];
+        const drawn = maskPath ? await loadMask(maskPath) : placedMask(ground!, settings.seed, kind.key, index);
+        const job = { index, key: kind.key, source, mask: fit(drawn, source) };
+        const maskSource = maskPath ? nameIn(run.masks!, maskPath) : "placed";
+        origins.set(job, { kind, source: nameIn(run.data, path), maskSource });
+        yield job;
+      }
+    }
+  }
+
+  const next = () => signal.throwIfAborted();
+  for await (const { job, image, figures, attempt, accepted } of generator.generate(jobs(), { next })) {
+    const { kind, source, maskSource } = origins.get(job)!;
+    origins.delete(job);
+    const { part, defect } = kind, stem = String(job.index).padStart(4, "0");
+    const record: ManifestRecord = {
+      part: part.name,
+      defect: defect.name,
+      index: job.index,
+      image: `${part.name}/test/${defect.name}/${stem}.png`,
+      mask: `${part.name}/ground_truth/${defect.name}/${stem}_mask.png`,
+      source,
+      maskSource,
+      seed: settings.seed,
+      attempt,
+      accepted,
+      figures: Object.fromEntries(Object.entries(figures).map(([k, v]) => [k, Number(v.toFixed(5))])),
+      model: base.sha256,
+      embeddings: run.embeddingHash,
+      adapter,
+      settings,
+    };
+    // The pair first: a line in the manifest says that both files are whole.
+    await runFolder.write(record.image, toPng(image));
+    await runFolder.write(record.mask, toPng(job.mask));
+    manifest.append(record);
+    if (!accepted) rejected++;
+    progress.update(++done, `change ${(100 * figures.changeInside).toFixed(0)} %`);
+  }
+  manifest.close();
+  // In one order, whatever order they were finished in: an interrupted run leaves the same bytes as one that was not.
+  const sorted = await runFolder.jsonl<ManifestRecord>(MANIFEST);
+  sorted.close();
+  const records = sorted.records.toSorted((a, b) =>
+    a.part.localeCompare(b.part) || a.defect.localeCompare(b.defect) || a.index - b.index
+  );
+  await runFolder.write(MANIFEST, records.map((record) => `${JSON.stringify(record)}\n`).join(""));
+  progress.finish();
+  if (rejected) {
+    context.log(
+      `${rejected} pairs changed little in ${settings.maxAttempts} tries; the manifest marks them "accepted": false`,
+    );
+  }
+}
+
+/** Masks of a kind in a folder of `generate-masks`. */
+function masksOf(folder: string, { part, defect }: Kind): string[] {
+  const path = `${folder}/${part.name}/${defect.name}`;
+  try {
+    const found = listImages(path);
+    if (found.length) return found;
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  throw new UserError(`${path} holds no masks`, "give the run folder of generate-masks, or leave --masks out");
+}
+
+/** A mask at an image's size. */
+function fit(mask: Mask, { width, height }: { width: number; height: number }): Mask {
+  return mask.width === width && mask.height === height ? mask : resizeMask(mask, width, height);
+}

@@ -1,0 +1,100 @@
+/**
+ * A training run in its folder: progress, `loss.jsonl`, checkpoints from which it goes on bit for bit, a stop on Ctrl-C
+ * between steps, and the embeddings at the end.
+ */
+
+import { encodeEmbedding } from "../../src/anomaly/embedding.ts";
+import type { Inversion } from "../../src/anomaly/inversion.ts";
+import type { Context } from "../command.ts";
+
+/** File that a finished training run leaves. */
+export const EMBEDDINGS = "embeddings.safetensors";
+
+/** One line of `loss.jsonl`: the mean loss of the steps since the line before. */
+export interface LossRecord {
+  readonly step: number;
+  readonly loss: number;
+}
+
+/** Steps between two readings of the loss, which each cost a round trip to the device. */
+const READ_EVERY = 10;
+
+/** How a run is kept. */
+export interface TrainingRun {
+  readonly label: string;
+  readonly checkpointingSteps: number;
+  readonly checkpointsTotalLimit: number;
+  /** Pictures on the way: every so many steps; 0 for none. */
+  readonly validationSteps?: number;
+  readonly validate?: (step: number) => Promise<void>;
+  /** Stop when the smoothed loss has not fallen for this many steps; 0 never. */
+  readonly patience?: number;
+}
+
+/** Trains to the end (or from the context's checkpoint on) and writes the embeddings. */
+export async function train(inversion: Inversion, run: TrainingRun, context: Context): Promise<void> {
+  const { runFolder, checkpoint, signal } = context, total = inversion.settings.steps;
+  if (checkpoint) inversion.load(checkpoint.bytes, "checkpoint");
+  const start = inversion.steps;
+  const losses = await runFolder.jsonl<LossRecord>("loss.jsonl", (record) => record.step <= start);
+  const stop = new StopRule(run.patience ?? 0);
+  for (const record of losses.records) stop.add(record);
+  const progress = context.progress({ label: run.label, total, unit: "step", start });
+  const saved = new Set<number>(checkpoint ? [start] : []);
+  const save = async () => {
+    if (saved.has(inversion.steps)) return;
+    saved.add(inversion.steps);
+    await losses.sync();
+    await runFolder.saveCheckpoint(inversion.steps, await inversion.save(), {}, run.checkpointsTotalLimit);
+  };
+  progress.update(start);
+  while (inversion.steps < total && !stop.reached) {
+    if (signal.aborted) {
+      await save();
+      signal.throwIfAborted();
+    }
+    const from = inversion.steps;
+    const next = (every: number) => (every > 0 ? (Math.floor(from / every) + 1) * every : Infinity);
+    const until = Math.min(total, next(READ_EVERY), next(run.checkpointingSteps), next(run.validationSteps ?? 0));
+    const record = { step: until, loss: await inversion.advance(until) };
+    losses.append(record);
+    stop.add(record);
+    progress.update(until, `loss ${record.loss.toFixed(4)}`);
+    if (until % run.checkpointingSteps === 0) await save();
+    if (run.validate && run.validationSteps && until % run.validationSteps === 0) await run.validate(until);
+  }
+  await save();
+  await runFolder.write(EMBEDDINGS, encodeEmbedding(await inversion.embedding()));
+  progress.finish();
+  losses.close();
+  if (stop.reached) {
+    context.log(`stopped at step ${inversion.steps}: the loss has not fallen for ${run.patience} steps`);
+  }
+}
+
+/** Stops when the loss, smoothed over some hundred steps, has not reached a new low for `patience` steps. */
+class StopRule {
+  readonly #patience: number;
+  #smooth = NaN;
+  #best = Infinity;
+  #bestStep = 0;
+  #step = 0;
+
+  constructor(patience: number) {
+    this.#patience = patience;
+  }
+
+  add({ step, loss }: LossRecord): void {
+    const keep = Math.exp(-(step - this.#step) / 100);
+    this.#smooth = Number.isNaN(this.#smooth) ? loss : keep * this.#smooth + (1 - keep) * loss;
+    this.#step = step;
+    if (this.#smooth < this.#best) {
+      this.#best = this.#smooth;
+      this.#bestStep = step;
+    }
+  }
+
+  get reached(): boolean {
+    return this.#patience > 0 && this.#step - this.#bestStep >= this.#patience;
+  }
+}

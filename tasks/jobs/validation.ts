@@ -1,0 +1,48 @@
+/** Pictures on the way: for each kind a few sources, masks and results side by side, as one PNG. */
+
+import type { BaseModel } from "../../src/anomaly/base_model.ts";
+import type { AnomalyEmbedding } from "../../src/anomaly/embedding.ts";
+import { PairGenerator, type PairJob } from "../../src/anomaly/generate.ts";
+import { loadImage, toPng } from "../../src/data/image.ts";
+import { resize } from "../../src/data/resize.ts";
+import { contactSheet, maskImage } from "../../src/report/sheet.ts";
+import type { Kind } from "./dataset.ts";
+import { maskGround, placedMask } from "./masks.ts";
+
+/** Steps of a validation picture: enough to see whether a defect appears. */
+const STEPS = 25;
+
+/** One row per picture: normal image, mask, result. */
+export async function validationSheet(
+  base: BaseModel,
+  embedding: AnomalyEmbedding,
+  kinds: readonly Kind[],
+  { seed, numValidationImages }: { seed: number; numValidationImages: number },
+): Promise<Uint8Array> {
+  const jobs: PairJob[] = [];
+  for (const kind of kinds) {
+    const ground = await maskGround(kind, base.side);
+    for (let index = 0; index < numValidationImages; index++) {
+      const source = await loadImage(kind.part.good[index % kind.part.good.length]);
+      const mask = placedMask(ground, seed, kind.key, index);
+      jobs.push({ index, key: kind.key, source: resize(source, base.side, base.side, "bicubic"), mask });
+    }
+  }
+  using generator = new PairGenerator(base, embedding, {
+    batch: Math.min(4, jobs.length),
+    steps: STEPS,
+    eta: 1,
+    guidance: 3,
+    reweighting: "off",
+    seed,
+    feather: 3,
+    window: "whole",
+    keepDetail: true,
+    minChange: 0,
+    maxAttempts: 1,
+    latentMask: "maxPool",
+  });
+  const rows = new Map<PairJob, Parameters<typeof contactSheet>[0][number]>();
+  for await (const { job, image } of generator.generate(jobs)) rows.set(job, [job.source, maskImage(job.mask), image]);
+  return toPng(contactSheet(jobs.map((job) => rows.get(job)!)));
+}
