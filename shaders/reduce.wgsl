@@ -1,8 +1,9 @@
-// Sums along the middle axis of [outer, length, inner]: y[o, i] = scale * sum over l of x[o, l, i], in a fixed order.
-//   INNER 0  inner = 1: one workgroup per outer index, 64 partial sums, then a tree
-//   INNER 1  one invocation per (outer, inner) element
+// Sums along the middle axis of [outer, length, inner]: y[o, p, i] = scale * sum of x[o, l, i] over part p of the axis, the
+// l from p * run on, `run` of them (the last part may be shorter); in a fixed order.
+//   INNER 0  inner = 1: one workgroup per outer index and part, 64 partial sums, then a tree
+//   INNER 1  one invocation per result
 
-struct Shape { outer: u32, length: u32, inner: u32, scale: f32 }
+struct Shape { outer: u32, length: u32, inner: u32, scale: f32, parts: u32, run: u32 }
 
 @group(0) @binding(0) var<uniform> s: Shape;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
@@ -12,11 +13,13 @@ struct Shape { outer: u32, length: u32, inner: u32, scale: f32 }
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.x + id.y * groups.x * 64u;
-  if (i >= s.outer * s.inner) { return; }
-  let base = i / s.inner * s.length * s.inner + i % s.inner;
+  if (i >= s.outer * s.parts * s.inner) { return; }
+  let row = i / s.inner;
+  let base = row / s.parts * s.length * s.inner + i % s.inner;
+  let begin = row % s.parts * s.run;
   var sum = 0.0;
   var lost = 0.0; // Kahan: long sums keep f32's full precision
-  for (var l = 0u; l < s.length; l++) {
+  for (var l = begin; l < min(begin + s.run, s.length); l++) {
     let term = x[base + l * s.inner] - lost;
     let next = sum + term;
     lost = (next - sum) - term;
@@ -31,14 +34,15 @@ var<workgroup> partial: array<f32, 64>;
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lane: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let o = group.x + group.y * groups.x;
   var sum = 0.0;
-  if (o < s.outer) {
-    for (var l = lane.x; l < s.length; l += 64u) { sum += x[o * s.length + l]; }
+  let begin = o % s.parts * s.run;
+  if (o < s.outer * s.parts) {
+    for (var l = begin + lane.x; l < min(begin + s.run, s.length); l += 64u) { sum += x[o / s.parts * s.length + l]; }
   }
   partial[lane.x] = sum;
   for (var half = 32u; half > 0u; half /= 2u) {
     workgroupBarrier();
     if (lane.x < half) { partial[lane.x] += partial[lane.x + half]; }
   }
-  if (lane.x == 0u && o < s.outer) { y[o] = partial[0] * s.scale; }
+  if (lane.x == 0u && o < s.outer * s.parts) { y[o] = partial[0] * s.scale; }
 }
 //#end

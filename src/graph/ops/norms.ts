@@ -50,15 +50,18 @@ interface Layout {
   readonly splits: number;
 }
 
-/** Invocations to aim for in the passes over columns, and the fewest rows worth an invocation. */
+/** Invocations to aim for in the passes over columns, and the fewest rows worth one. */
 const INVOCATIONS = 16384, FEWEST_ROWS = 16;
+
+/** Most rows of an invocation, which walks them twice: llvmpipe ends its loops after 65,535 turns in all, without a word. */
+const MOST_ROWS = 16384;
 
 function layoutOf(shape: Shape, perImage: boolean): Layout {
   const channels = shape.at(-1)!, images = perImage ? shape[0] : 1;
   const rows = sizeOf(shape) / channels / images;
   const lanes = channels % 4 === 0 ? channels / 4 : channels;
   const wanted = Math.max(1, Math.floor(INVOCATIONS / (images * lanes)));
-  const chunk = Math.min(rows, Math.max(FEWEST_ROWS, Math.ceil(rows / wanted)));
+  const chunk = Math.min(rows, MOST_ROWS, Math.max(FEWEST_ROWS, Math.ceil(rows / wanted)));
   return { images, rows, channels, lanes, chunk, splits: Math.ceil(rows / chunk) };
 }
 

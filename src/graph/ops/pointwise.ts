@@ -216,7 +216,7 @@ const binaryOps = {
   minimum: binary(
     "minimum",
     "min(a, b)",
-    (a, b, _y, dy) => [() => choose(loses, a, b, dy), () => choose(wins, a, b, dy)],
+    (a, b, _y, dy) => [() => choose(wins, b, a, dy), () => choose(loses, b, a, dy)],
   ),
 };
 

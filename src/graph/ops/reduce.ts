@@ -8,27 +8,37 @@ import { reshape } from "./shape.ts";
 
 const reduceKernel = kernel("reduce", source, ["read", "read_write"]);
 
-/** Emits y[o, i] = scale · Σ_l x[o, l, i]. */
+/**
+ * Emits y[o, i] = scale · Σ_l x[o, l, i]; with `parts` above 1, y[o, p, i]: the sums of that many runs of `length` / `parts`,
+ * rounded up.
+ */
 export function launchSum(
   { launch }: Pick<Lowering, "launch">,
   x: Value,
   y: Value,
   [outer, length, inner]: readonly [number, number, number],
   scale = 1,
+  parts = 1,
 ): void {
-  const rows = inner === 1;
+  const rows = inner === 1, run = Math.ceil(length / parts);
   launch({
     kernel: reduceKernel,
     defines: { INNER: rows ? 0 : 1 },
     buffers: [x, y],
-    uniforms: [outer, length, inner, float(scale)],
-    workgroups: rows ? grid(outer, 1) : grid(outer * inner),
+    uniforms: [outer, length, inner, float(scale), parts, run],
+    workgroups: rows ? grid(outer * parts, 1) : grid(outer * parts * inner),
     flops: outer * length * inner,
   });
 }
 
-/** Longest run that one workgroup adds up; longer ones are added in two passes. */
+/**
+ * Longest run that one workgroup or invocation adds up; longer ones are added in two passes. llvmpipe ends an invocation's
+ * loops after 65,535 turns in all, without a word.
+ */
 const LONGEST = 1 << 14;
+
+/** Where an invocation adds up a column: invocations to aim for, and the fewest numbers worth one. */
+const INVOCATIONS = 1 << 14, FEWEST = 64;
 
 const sumOp = defineOp<{ from: number; to: number }>({
   name: "sum",
@@ -41,14 +51,11 @@ const sumOp = defineOp<{ from: number; to: number }>({
     const { node, attributes: { from, to }, inputs, outputs } = lowering;
     const shape = node.inputs[0].shape;
     const outer = sizeOf(shape.slice(0, from)), length = sizeOf(shape.slice(from, to)), inner = sizeOf(shape.slice(to));
-    let parts = 1;
-    if (length > LONGEST) {
-      parts = Math.ceil(length / LONGEST);
-      while (length % parts && parts < length) parts++;
-    }
-    if (parts === 1 || parts > LONGEST) return launchSum(lowering, inputs[0], outputs[0], [outer, length, inner]);
+    const column = Math.min(LONGEST, Math.max(FEWEST, Math.ceil(outer * length * inner / INVOCATIONS)));
+    const parts = Math.ceil(length / (inner === 1 ? LONGEST : column));
+    if (parts === 1) return launchSum(lowering, inputs[0], outputs[0], [outer, length, inner]);
     const partial = lowering.scratch(4 * outer * parts * inner);
-    launchSum(lowering, inputs[0], partial, [outer * parts, length / parts, inner]);
+    launchSum(lowering, inputs[0], partial, [outer, length, inner], 1, parts);
     launchSum(lowering, partial, outputs[0], [outer, parts, inner]);
   },
 });
