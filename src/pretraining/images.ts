@@ -1,0 +1,121 @@
+/** What a base model is trained on: procedural pictures with their captions, or the user's own normal images. */
+
+import { basename, join, relative } from "node:path";
+import { isImageName, loadImage } from "../data/image.ts";
+import { pretrainingSample } from "../data/procedural/sample.ts";
+import { resize } from "../data/resize.ts";
+import { splitWords } from "../data/tokenizer.ts";
+import { UserError } from "../errors.ts";
+
+/** Square pictures with captions. */
+export interface TrainingImages {
+  readonly count: number;
+  /** Side in pixels. */
+  readonly side: number;
+  /** RGB bytes of picture i, [side, side, 3]. */
+  pixels(i: number): Uint8Array;
+  caption(i: number): string;
+}
+
+/** Side of a procedural picture. */
+const PROCEDURAL_SIDE = 128;
+
+/** Procedural pictures that are kept once made, in bytes: a quarter of a small machine's memory. */
+const CACHE_BYTES = 1 << 30;
+
+/**
+ * Surfaces and defects of the procedural mixture; picture i depends on the seed and i only.
+ * @param count how many there are
+ * @param side in pixels
+ */
+export function proceduralImages(seed: number, count: number, side: number): TrainingImages {
+  const pictures = new Map<number, Uint8Array>(), captions = new Map<number, string>();
+  const make = (i: number): Uint8Array => {
+    const sample = pretrainingSample(seed, i);
+    captions.set(i, sample.caption);
+    const own = { width: PROCEDURAL_SIDE, height: PROCEDURAL_SIDE, channels: 3, data: sample.image };
+    const pixels = side === PROCEDURAL_SIDE ? sample.image : resize(own, side, side, "bicubic").data;
+    if (pictures.size * pixels.length < CACHE_BYTES) pictures.set(i, pixels);
+    return pixels;
+  };
+  return {
+    count,
+    side,
+    pixels: (i) => pictures.get(i) ?? make(i),
+    caption(i) {
+      if (!captions.has(i)) make(i);
+      return captions.get(i)!;
+    },
+  };
+}
+
+/** Folders of data sets in MVTec layout that say nothing about what a picture shows. */
+const STRUCTURE = new Set(["train", "good", "normal", "images"]);
+/** Folders without normal images. */
+const SKIPPED = new Set(["test", "ground_truth", "masks"]);
+
+/** A caption from the folders that lead to a picture. */
+export function captionOf(folders: readonly string[]): string {
+  const words = folders.filter((name) => !STRUCTURE.has(name.toLowerCase()))
+    .flatMap((name) => splitWords(name.replace(/[_\-.]+/g, " ")));
+  return words.length ? `a photo of a ${words.join(" ")}` : "a photo";
+}
+
+function* walk(folder: string): Generator<string> {
+  const entries = [...Deno.readDirSync(folder)].filter(({ name }) => !name.startsWith("."));
+  for (const { name } of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {
+    const path = join(folder, name);
+    if (Deno.statSync(path).isDirectory) {
+      if (!SKIPPED.has(name.toLowerCase())) yield* walk(path);
+    } else if (isImageName(name)) yield path;
+  }
+}
+
+/**
+ * All images below a folder, each brought to a square; the names of the subfolders make the caption. Folders named test,
+ * ground_truth and masks are left out, so that a data set in MVTec layout can be given as it is.
+ * @param side in pixels
+ * @throws UserError where there are none, or one is broken
+ */
+export async function folderImages(
+  folder: string,
+  side: number,
+  onImage?: (done: number) => void,
+): Promise<TrainingImages> {
+  let paths: string[];
+  try {
+    paths = [...walk(folder)];
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) throw new UserError(`${folder}: no such folder`);
+    if (error instanceof Deno.errors.NotADirectory) throw new UserError(`${folder}: not a folder`);
+    throw error;
+  }
+  if (paths.length < 2) {
+    throw new UserError(`${folder}: ${paths.length} images`, "give a folder with at least two normal images");
+  }
+  const pictures: Uint8Array[] = [];
+  for (const path of paths) {
+    const image = resize(await loadImage(path), side, side, "bicubic");
+    pictures.push(new Uint8Array(image.data.buffer as ArrayBuffer, image.data.byteOffset, image.data.length));
+    onImage?.(pictures.length);
+  }
+  // Beside the folder's own name, where images lie in it directly.
+  const captions = paths.map((path) => captionOf(relative(folder, path).split(/[\\/]/).slice(0, -1)));
+  const own = captionOf([basename(Deno.realPathSync(folder))]);
+  return {
+    count: paths.length,
+    side,
+    pixels: (i) => pictures[i],
+    caption: (i) => captions[i] === "a photo" ? own : captions[i],
+  };
+}
+
+/**
+ * The vocabulary with those words of the captions added that it does not hold.
+ * @param vocab word pieces by id
+ */
+export function withWords(vocab: readonly string[], captions: Iterable<string>): string[] {
+  const known = new Set(vocab);
+  for (const caption of captions) for (const word of splitWords(caption)) known.add(word);
+  return [...known];
+}

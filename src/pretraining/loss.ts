@@ -1,0 +1,64 @@
+/**
+ * The autoencoder's loss, without a discriminator: L1 of pixels, of Laplacian bands (Burt & Adelson 1983) and of gradients,
+ * and the local energy of the fine bands, which keeps a texture's contrast; plus a small pull of the latent to N(0, 1).
+ */
+
+import { klGaussian, l1 } from "../graph/ops/losses.ts";
+import { abs, add, affine, sqrt, square, sub } from "../graph/ops/pointwise.ts";
+import { mean } from "../graph/ops/reduce.ts";
+import { averagePool, resizeBilinear } from "../graph/ops/resample.ts";
+import { reshape, slice } from "../graph/ops/shape.ts";
+import type { Tensor } from "../graph/tensor.ts";
+
+const LEVELS = 4, ENERGY_LEVELS = 2, ENERGY_WINDOW = 8, ENERGY_STRIDE = 4;
+const GRADIENT_WEIGHT = 0.5, ENERGY_WEIGHT = 0.5, KL_WEIGHT = 1e-4;
+
+/** What each level loses on the way to the next, half as large one, and the last level. */
+function pyramid(x: Tensor): Tensor[] {
+  const bands: Tensor[] = [];
+  for (let level = 1; level < LEVELS; level++) {
+    const low = averagePool(x, { kernel: [2, 2] });
+    bands.push(sub(x, resizeBilinear(low, [x.shape[1], x.shape[2]])));
+    x = low;
+  }
+  return [...bands, x];
+}
+
+/** Local root mean square. The small number keeps the root's slope finite. */
+function energy(band: Tensor): Tensor {
+  const power = averagePool(square(band), {
+    kernel: [ENERGY_WINDOW, ENERGY_WINDOW],
+    stride: [ENERGY_STRIDE, ENERGY_STRIDE],
+  });
+  return sqrt(affine(power, 1, 1e-5));
+}
+
+const total = (terms: readonly Tensor[]) => terms.reduce(add);
+
+/**
+ * Loss of a reconstruction.
+ * @param output [B, S, S, 3], S a multiple of 16 and at least 32
+ * @param target the same shape, in [−1, 1]
+ * @param moments the latent's mean ‖ log-variance [B, s, s, 2·C]
+ * @returns the loss and its pixel part, [1] each
+ */
+export function autoencoderLoss(output: Tensor, target: Tensor, moments: Tensor): { loss: Tensor; pixels: Tensor } {
+  const pixels = l1(output, target);
+  const own = pyramid(output), wanted = pyramid(target);
+  const bands = total(own.map((band, i) => l1(band, wanted[i])));
+  const energies = total(own.slice(0, ENERGY_LEVELS).map((band, i) => l1(energy(band), energy(wanted[i]))));
+  const difference = sub(output, target);
+  const gradients = total([1, 2].map((axis) => {
+    const step = sub(slice(difference, axis, 1), slice(difference, axis, 0, -1));
+    return reshape(mean(abs(step)), [1]);
+  }));
+  const latents = moments.size / 2 / moments.shape[0];
+  const loss = total([
+    pixels,
+    bands,
+    affine(gradients, GRADIENT_WEIGHT),
+    affine(energies, ENERGY_WEIGHT),
+    affine(klGaussian(moments), KL_WEIGHT / latents),
+  ]);
+  return { loss, pixels };
+}

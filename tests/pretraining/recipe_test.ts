@@ -1,0 +1,104 @@
+/** Initial weights, learning rates, captions and vocabulary of pretraining. */
+import assert from "node:assert/strict";
+import { input } from "../../src/graph/variable.ts";
+import { captionOf, folderImages, proceduralImages, withWords } from "../../src/pretraining/images.ts";
+import { newParameters } from "../../src/pretraining/init.ts";
+import { averageDecay, lossWeight, rateAt, smallModelConfig, unetRate } from "../../src/pretraining/recipe.ts";
+import { captionedUnet } from "../../src/pretraining/unet.ts";
+import { savePng } from "../../src/data/image.ts";
+import { createSchedule } from "../../src/diffusion/schedule.ts";
+import { checkModelConfig } from "../../src/weights/config.ts";
+import { tinyConfig } from "./tiny.ts";
+
+/** Initial values of a tiny U-Net with its text tower. */
+async function initial(seed: number) {
+  const config = tinyConfig();
+  using p = newParameters(seed);
+  captionedUnet(config, p, input("x", [1, 8, 8, 4]), input("time", [1, 32]), input("ids", [1, 8], "u32"));
+  return await p.store();
+}
+
+Deno.test("initial weights: bounds by fan-in, ones, zeros, tables", async () => {
+  const stored = await initial(7), at = (name: string) => stored.get(`model.diffusion_model.${name}`)!;
+  const largest = (values: Float32Array) => values.reduce((m, v) => Math.max(m, Math.abs(v)), 0);
+  const bound = 1 / Math.sqrt(9 * 32), conv = at("input_blocks.1.0.in_layers.2.weight");
+  assert.deepEqual(conv.shape, [32, 32, 3, 3]);
+  assert.ok(largest(conv.data) <= bound && largest(conv.data) > 0.99 * bound);
+  const bias = at("input_blocks.1.0.in_layers.2.bias").data;
+  assert.ok(largest(bias) <= bound && largest(bias) > 0.8 * bound);
+  assert.ok(at("input_blocks.1.0.in_layers.0.weight").data.every((v) => v === 1));
+  assert.ok(at("input_blocks.1.0.in_layers.0.bias").data.every((v) => v === 0));
+  for (const name of ["input_blocks.1.0.out_layers.3", "middle_block.1.proj_out", "out.2"]) {
+    assert.ok(at(`${name}.weight`).data.every((v) => v === 0), name);
+    assert.ok(at(`${name}.bias`).data.every((v) => v === 0), name);
+  }
+  const { data } = stored.get("cond_stage_model.transformer.token_emb.weight")!;
+  const deviation = Math.sqrt(data.reduce((sum, v) => sum + v * v, 0) / data.length);
+  assert.ok(Math.abs(deviation - 0.1) < 0.02, `deviation ${deviation}`);
+  assert.deepEqual(await initial(7), stored);
+  assert.notDeepEqual((await initial(8)).get("model.diffusion_model.time_embed.0.weight"), at("time_embed.0.weight"));
+});
+
+Deno.test("learning rate: up, flat, down to its rest", () => {
+  const rate = (step: number) => rateAt(step, 1000, 2, unetRate);
+  assert.equal(rate(0), 2 / 200);
+  assert.equal(rate(199), 2);
+  assert.equal(rate(700), 2);
+  assert.ok(Math.abs(rate(850) - 2 * (0.01 + 0.99 / 2)) < 1e-12);
+  assert.ok(Math.abs(rate(1000) - 0.02) < 1e-12);
+});
+
+Deno.test("loss weights and averaging", () => {
+  const { alphasCumprod } = createSchedule();
+  assert.equal(lossWeight(alphasCumprod[999]), 1);
+  const early = alphasCumprod[0];
+  assert.ok(Math.abs(lossWeight(early) - 5 * (1 - early) / early) < 1e-15);
+  assert.equal(averageDecay(1, 0.999), 2 / 11);
+  assert.equal(averageDecay(1e6, 0.999), 0.999);
+});
+
+Deno.test("the small model's sizes are valid ones", () => {
+  assert.equal(checkModelConfig(smallModelConfig(100), "config").unet.modelChannels, 64);
+});
+
+Deno.test("captions come from the folders that say something", () => {
+  assert.equal(captionOf([]), "a photo");
+  assert.equal(captionOf(["Metal_Nut", "train", "good"]), "a photo of a metal nut");
+});
+
+Deno.test("new words go behind the ones that are there", () => {
+  assert.deepEqual(withWords(["[PAD]", "a"], ["a b", "b c"]), ["[PAD]", "a", "b", "c"]);
+});
+
+Deno.test("a folder in MVTec layout gives its normal images", async () => {
+  const root = await Deno.makeTempDir();
+  try {
+    for (const [folder, value] of [["nut/train/good", 10], ["nut/test/crack", 250], ["gear", 90]] as const) {
+      await Deno.mkdir(`${root}/${folder}`, { recursive: true });
+      savePng(`${root}/${folder}/0.png`, {
+        width: 8,
+        height: 6,
+        channels: 3,
+        data: new Uint8ClampedArray(8 * 6 * 3).fill(value),
+      });
+    }
+    const images = await folderImages(root, 32);
+    assert.equal(images.count, 2);
+    assert.deepEqual([0, 1].map((i) => images.caption(i)), ["a photo of a gear", "a photo of a nut"]);
+    assert.equal(images.pixels(0).length, 32 * 32 * 3);
+    assert.deepEqual([0, 1].map((i) => images.pixels(i)[500]), [90, 10]);
+    await assert.rejects(() => folderImages(`${root}/nut/test`, 32), /0 images|1 images/);
+    await assert.rejects(() => folderImages(`${root}/nowhere`, 32), /no such folder/);
+  } finally {
+    await Deno.remove(root, { recursive: true });
+  }
+});
+
+Deno.test("procedural pictures depend on seed and number, at any side", () => {
+  const a = proceduralImages(1, 10, 128), b = proceduralImages(1, 10, 64);
+  assert.deepEqual(a.pixels(3), proceduralImages(1, 5, 128).pixels(3));
+  assert.equal(b.pixels(3).length, 64 * 64 * 3);
+  assert.equal(a.caption(3), b.caption(3));
+  const mean = (values: Uint8Array) => values.reduce((sum, v) => sum + v, 0) / values.length;
+  assert.ok(Math.abs(mean(a.pixels(3)) - mean(b.pixels(3))) < 1);
+});
