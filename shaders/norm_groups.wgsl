@@ -1,5 +1,5 @@
 // Joins the partial results of norm_columns.wgsl, [images, splits, channels] each, over the splits and over the channels of
-// a group. One workgroup per image and group; 64 sums, then a tree: the order is fixed.
+// a group. One workgroup per image and group; 64 partial sums, added in order.
 //   KIND 0   chunk means and squared deviations -> stats [images, 2, channels]: mean and rstd, repeated for each channel;
 //            BATCH 1 also writes the mean and the unbiased variance, one number per group
 //   KIND 1   sums of d and d * xhat -> stats [images, 2, channels]: means over the group of g and g * xhat, g = d * gamma
@@ -24,18 +24,20 @@ struct Shape { images: u32, groups: u32, splits: u32, perGroup: u32, rows: u32, 
 @group(0) @binding(4) var<storage, read_write> dGamma: array<f32>;
 //#end
 
-var<workgroup> partial: array<vec2f, 64>;
+// One array per sum: the second sum need not wait for the first one's readers.
+var<workgroup> partial: array<vec2f, 128>;
 
-// Sum of every lane's value, in every lane.
-fn total(lane: u32, value: vec2f) -> vec2f {
+// Sum of every lane's value, in every lane. One barrier and 64 reads: cheaper than a tree's barriers.
+fn total(lane: u32, sum: u32, value: vec2f) -> vec2f {
+  partial[sum * 64u + lane] = value;
   workgroupBarrier();
-  partial[lane] = value;
-  for (var half = 32u; half > 0u; half /= 2u) {
-    workgroupBarrier();
-    if (lane < half) { partial[lane] += partial[lane + half]; }
+  var result = vec2f(0.0);
+  for (var i = sum * 64u; i < sum * 64u + 64u; i += 8u) {
+//#for j in 0..8
+    result += partial[i + {{j}}u];
+//#end
   }
-  workgroupBarrier();
-  return partial[0];
+  return result;
 }
 
 @compute @workgroup_size(64)
@@ -56,7 +58,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) id: v
     sum.x += n * first[base + split * channels + j % s.perGroup];
   }
   let size = f32(s.rows) * f32(s.perGroup);
-  let mean = total(lane, sum).x / size;
+  let mean = total(lane, 0u, sum).x / size;
   sum = vec2f(0.0);
   for (var j = lane; j < count; j += 64u) {
     let split = j / s.perGroup;
@@ -65,7 +67,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) id: v
     let away = first[at] - mean;
     sum.x += second[at] + n * away * away;
   }
-  let squares = total(lane, sum).x;
+  let squares = total(lane, 1u, sum).x;
   let result = vec2f(mean, inverseSqrt(squares / size + s.eps));
 //#if BATCH
   if (inside && lane == 0u) {
@@ -83,9 +85,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) id: v
 //#end
   }
 //#if KIND == 1
-  let result = total(lane, sum) / (f32(s.rows) * f32(s.perGroup));
+  let result = total(lane, 0u, sum) / (f32(s.rows) * f32(s.perGroup));
 //#else
-  let result = total(lane, sum);
+  let result = total(lane, 0u, sum);
   if (inside && lane == 0u) {
     dBeta[o] = result.x;
     dGamma[o] = result.y;

@@ -1,5 +1,5 @@
 // Layer normalisation: each row of x [rows, channels] by itself. A workgroup holds 4 rows of 16 lanes; each lane walks its
-// row in steps of 16, then a tree over the 16.
+// row in steps of 16, then the 16 partial sums are added in order.
 //   KIND 0   y = xhat * gamma + beta and stats [rows, 2] = mean, rstd of each row
 //   KIND 1   dx = rstd * (g - mean(g) - xhat * mean(g * xhat)), g = gamma * dy
 // VECTOR 1: steps are four channels, else one.
@@ -27,19 +27,19 @@ fn add(v: Lane) -> f32 { return v; }
 @group(0) @binding(5) var<storage, read_write> dx: array<Lane>;
 //#end
 
-var<workgroup> partial: array<vec2f, 64>;
+// One array per sum: the second sum need not wait for the first one's readers.
+var<workgroup> partial: array<vec2f, 128>;
 
-// Sum over the 16 lanes of a row, in each of them.
-fn total(id: vec3u, value: vec2f) -> vec2f {
-  let at = id.y * 16u + id.x;
+// Sum over the 16 lanes of a row, in each of them. One barrier and 16 reads: cheaper than a tree's barriers.
+fn total(id: vec3u, sum: u32, value: vec2f) -> vec2f {
+  let row = sum * 64u + id.y * 16u;
+  partial[row + id.x] = value;
   workgroupBarrier();
-  partial[at] = value;
-  for (var half = 8u; half > 0u; half /= 2u) {
-    workgroupBarrier();
-    if (id.x < half) { partial[at] += partial[at + half]; }
-  }
-  workgroupBarrier();
-  return partial[id.y * 16u];
+  var result = vec2f(0.0);
+//#for i in 0..16
+  result += partial[row + {{i}}u];
+//#end
+  return result;
 }
 
 @compute @workgroup_size(16, 4)
@@ -51,13 +51,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) id: v
   var sum = vec2f(0.0);
 //#if KIND == 0
   for (var q = id.x; q < end; q += 16u) { sum.x += add(x[base + q]); }
-  let mean = total(id, sum).x / size;
+  let mean = total(id, 0u, sum).x / size;
   sum = vec2f(0.0);
   for (var q = id.x; q < end; q += 16u) {
     let away = x[base + q] - Lane(mean);
     sum.x += add(away * away);
   }
-  let rstd = inverseSqrt(total(id, sum).x / size + s.eps);
+  let rstd = inverseSqrt(total(id, 1u, sum).x / size + s.eps);
   for (var q = id.x; q < end; q += 16u) { y[base + q] = (x[base + q] - Lane(mean)) * rstd * gamma[q] + beta[q]; }
   if (id.x == 0u && row < s.rows) {
     stats[2u * row] = mean;
@@ -71,7 +71,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) id: v
     let g = gamma[q] * dy[base + q];
     sum += vec2f(add(g), add(g * (x[base + q] - mean) * rstd));
   }
-  let means = total(id, sum) / size;
+  let means = total(id, 0u, sum) / size;
   for (var q = id.x; q < end; q += 16u) {
     let hat = (x[base + q] - mean) * rstd;
     dx[base + q] = rstd * (gamma[q] * dy[base + q] - Lane(means.x) - hat * means.y);

@@ -1,7 +1,7 @@
 // Softmax and its logarithm over rows of x [rows, channels], shifted by the row's maximum.
 //   KIND 0   y = exp(x - max) / sum                 KIND 1   y = x - max - log(sum)
 //   KIND 2   dx = y * (dy - sum(dy * y))            KIND 3   dx = dy - exp(y) * sum(dy)
-// LANES 16: a workgroup holds 4 rows, 16 lanes each, joined by a tree.  LANES 1: 64 short rows, one invocation each.
+// LANES 16: a workgroup holds 4 rows, 16 lanes each.  LANES 1: 64 short rows, one invocation each.
 
 struct Shape { rows: u32, channels: u32 }
 
@@ -16,9 +16,11 @@ struct Shape { rows: u32, channels: u32 }
 //#end
 
 //#if LANES > 1
-var<workgroup> partial: array<f32, 64>;
+// One array for the maxima and one for the sums: neither has to wait for the other's readers.
+var<workgroup> partial: array<f32, 128>;
 //#end
 
+// The sum or the maximum over the lanes of a row, in each of them. One barrier and 16 reads: cheaper than a tree's barriers.
 //#for m in 0..2
 //#if m == 0
 fn total(id: vec3u, value: f32) -> f32 {
@@ -26,19 +28,18 @@ fn total(id: vec3u, value: f32) -> f32 {
 fn largest(id: vec3u, value: f32) -> f32 {
 //#end
 //#if LANES > 1
-  let at = id.y * 16u + id.x;
+  let row = {{m*64}}u + id.y * 16u;
+  partial[row + id.x] = value;
   workgroupBarrier();
-  partial[at] = value;
-  for (var half = 8u; half > 0u; half /= 2u) {
-    workgroupBarrier();
+  var result = partial[row];
+//#for i in 1..16
 //#if m == 0
-    if (id.x < half) { partial[at] += partial[at + half]; }
+  result += partial[row + {{i}}u];
 //#else
-    if (id.x < half) { partial[at] = max(partial[at], partial[at + half]); }
+  result = max(result, partial[row + {{i}}u]);
 //#end
-  }
-  workgroupBarrier();
-  return partial[id.y * 16u];
+//#end
+  return result;
 //#else
   return value;
 //#end
