@@ -1,5 +1,9 @@
 /** Group, layer and batch norm on the GPU against their float64 references, on ordinary and awkward shapes. */
+import assert from "node:assert/strict";
+import { gradient } from "../../src/graph/gradient.ts";
 import { batchNorm, batchNormInference, groupNorm, layerNorm } from "../../src/graph/ops/norms.ts";
+import { sum } from "../../src/graph/ops/reduce.ts";
+import { input } from "../../src/graph/variable.ts";
 import {
   batchNormBackward,
   batchNormForward,
@@ -97,3 +101,18 @@ cases.push({
 });
 
 testOps(cases);
+
+Deno.test("norms name what does not fit", () => {
+  const x = input("x", [2, 4, 4, 6]), c = input("c", [6]), options = { groups: 3, eps };
+  assert.throws(() => groupNorm(x, c, c, { groups: 4, eps }), /groupNorm: 4 groups do not divide the channels/);
+  assert.throws(() => groupNorm(x, c, input("d", [5]), options), /tables of \[C\].*\[5\]/);
+  assert.throws(() => groupNorm(c, c, c, options), /needs x \[B, ..., C\]/);
+  assert.throws(() => layerNorm(x, input("e", [1, 6]), c, { eps }), /layerNorm: needs x/);
+  const { y, variance } = batchNorm(x, c, c, { eps });
+  assert.throws(() => gradient(sum(variance), [x]), /no gradient/);
+  assert.throws(
+    () => gradient(batchNormInference(x, c, c, c, c, { eps, activation: "relu" }), [x]),
+    /without an activation/,
+  );
+  assert.equal(gradient(y, [x])[0].size, x.size);
+});

@@ -4,119 +4,23 @@
  * same with one image and a group per channel. The gradients keep x and the statistics and compute x̂ again.
  */
 
-import functions from "../../../shaders/functions.wgsl" with { type: "text" };
-import applySource from "../../../shaders/norm_apply.wgsl" with { type: "text" };
-import columnsSource from "../../../shaders/norm_columns.wgsl" with { type: "text" };
-import groupsSource from "../../../shaders/norm_groups.wgsl" with { type: "text" };
-import rowsSource from "../../../shaders/norm_rows.wgsl" with { type: "text" };
-import { apply, defineOp, f32, float, grid, kernel, type Lowering, require, type Thunk, type Value } from "../op.ts";
-import { type Shape, sizeOf, type Tensor } from "../tensor.ts";
+import { apply, defineOp, f32, require, type Thunk } from "../op.ts";
+import type { Tensor } from "../tensor.ts";
 import { sumRows } from "./gemm.ts";
+import {
+  Join,
+  launchApply,
+  launchColumns,
+  launchGroups,
+  launchRows,
+  layout,
+  layoutOf,
+  type Norm,
+  type NormActivation,
+} from "./norm_launches.ts";
 import { affine, mul, rsqrt, sub } from "./pointwise.ts";
 
-/** A function applied to the normalised result, in the same kernel. */
-export type NormActivation = "silu" | "relu";
-
-interface Norm {
-  /** Groups per image; 0 stands for layer norm, whose statistics belong to rows. */
-  readonly groups: number;
-  readonly eps: number;
-  readonly activation?: NormActivation;
-  /** Batch norm: one image, a group per channel, and the moments as outputs. */
-  readonly batch?: boolean;
-}
-
-const kernels = {
-  moments: kernel("norm_columns", columnsSource, ["read", "read_write", "read_write"]),
-  sums: kernel("norm_columns", columnsSource, [...Array(5).fill("read"), "read_write", "read_write"]),
-  stats: kernel("norm_groups", groupsSource, ["read", "read", "read_write"]),
-  batchStats: kernel("norm_groups", groupsSource, ["read", "read", ...Array(3).fill("read_write")]),
-  means: kernel("norm_groups", groupsSource, ["read", "read", "read", "read_write"]),
-  parameters: kernel("norm_groups", groupsSource, ["read", "read", "read_write", "read_write"]),
-  apply: kernel("norm_apply", applySource, [...Array(4).fill("read"), "read_write"]),
-  inference: kernel("norm_apply", applySource, [...Array(5).fill("read"), "read_write"]),
-  input: kernel("norm_apply", applySource, [...Array(6).fill("read"), "read_write"]),
-  rows: kernel("norm_rows", rowsSource, ["read", "read", "read", "read_write", "read_write"]),
-  rowsInput: kernel("norm_rows", rowsSource, [...Array(4).fill("read"), "read_write"]),
-};
-
-/** How x is read: images × rows × channels, in lanes of four channels where they divide, in chunks of rows. */
-interface Layout {
-  readonly images: number;
-  readonly rows: number;
-  readonly channels: number;
-  readonly lanes: number;
-  readonly chunk: number;
-  readonly splits: number;
-}
-
-/** Invocations to aim for in the passes over columns, and the fewest rows worth one. */
-const INVOCATIONS = 16384, FEWEST_ROWS = 16;
-
-/** Most rows of an invocation, which walks them twice: llvmpipe ends its loops after 65,535 turns in all, without a word. */
-const MOST_ROWS = 16384;
-
-function layoutOf(shape: Shape, perImage: boolean): Layout {
-  const channels = shape.at(-1)!, images = perImage ? shape[0] : 1;
-  const rows = sizeOf(shape) / channels / images;
-  const lanes = channels % 4 === 0 ? channels / 4 : channels;
-  const wanted = Math.max(1, Math.floor(INVOCATIONS / (images * lanes)));
-  const chunk = Math.min(rows, MOST_ROWS, Math.max(FEWEST_ROWS, Math.ceil(rows / wanted)));
-  return { images, rows, channels, lanes, chunk, splits: Math.ceil(rows / chunk) };
-}
-
-const layout = (x: Tensor, { groups, batch }: Norm) => layoutOf(x.shape, groups > 0 && !batch);
-
-function definesOf({ channels, lanes }: Layout, activation?: NormActivation) {
-  return {
-    VECTOR: lanes < channels,
-    SUFFIX: lanes < channels ? "4" : "",
-    ACTIVATION: activation === "silu" ? 1 : activation === "relu" ? 2 : 0,
-    FUNCTIONS: activation === "silu" ? functions : "",
-  };
-}
-
-function launchColumns(
-  { launch }: Pick<Lowering, "launch">,
-  l: Layout,
-  buffers: readonly Value[],
-  options: { readonly activation?: NormActivation; readonly perRow?: boolean } = {},
-): void {
-  const sums = buffers.length > 3, count = l.images * l.splits * l.lanes;
-  launch({
-    kernel: sums ? kernels.sums : kernels.moments,
-    defines: { ...definesOf(l, options.activation), SUMS: sums, PER_ROW: options.perRow ?? false },
-    buffers,
-    uniforms: [l.rows, l.lanes, l.chunk, l.splits, l.images],
-    workgroups: grid(count),
-    flops: (sums ? 6 : 4) * l.images * l.rows * l.channels,
-  });
-}
-
-/** KIND of norm_groups.wgsl. */
-enum Join {
-  Stats,
-  Means,
-  Parameters,
-}
-
-function launchGroups(
-  { launch }: Pick<Lowering, "launch">,
-  l: Pick<Layout, "images" | "rows" | "channels" | "chunk" | "splits">,
-  groups: number,
-  join: Join,
-  buffers: readonly Value[],
-  eps = 0,
-): void {
-  const batch = join === Join.Stats && buffers.length > 3;
-  launch({
-    kernel: batch ? kernels.batchStats : [kernels.stats, kernels.means, kernels.parameters][join],
-    defines: { KIND: join, BATCH: batch },
-    buffers,
-    uniforms: [l.images, groups, l.splits, l.channels / groups, l.rows, l.chunk, float(eps)],
-    workgroups: grid(l.images * groups, 1),
-  });
-}
+export type { NormActivation } from "./norm_launches.ts";
 
 function checkAffine(op: string, inputs: readonly Tensor[]): void {
   const channels = inputs[0].shape.at(-1);
@@ -141,6 +45,7 @@ const normOp = defineOp<Norm>({
   shape(inputs, { groups, batch }) {
     const [x] = inputs, channels = x.shape.at(-1)!;
     checkAffine(batch ? "batchNorm" : "groupNorm", inputs);
+    require(batch || x.rank > 1, "groupNorm", "needs x [B, ..., C]", inputs);
     require(
       Number.isInteger(groups) && groups > 0 && channels % groups === 0,
       "groupNorm",
@@ -165,24 +70,6 @@ const normOp = defineOp<Norm>({
     launchApply(lowering, l, norm, 0, [x, gamma, beta, stats, y]);
   },
 });
-
-function launchApply(
-  { launch }: Pick<Lowering, "launch">,
-  l: Layout,
-  { eps, activation }: Pick<Norm, "eps" | "activation">,
-  kind: 0 | 1 | 2,
-  buffers: readonly Value[],
-): void {
-  const count = l.images * l.rows * l.lanes;
-  launch({
-    kernel: [kernels.apply, kernels.inference, kernels.input][kind],
-    defines: { ...definesOf(l, activation), KIND: kind },
-    buffers,
-    uniforms: [count, l.lanes, l.rows * l.lanes, float(eps)],
-    workgroups: grid(count),
-    flops: (kind === 2 ? 8 : 4) * l.images * l.rows * l.channels,
-  });
-}
 
 /** Σd and Σd·x̂ of each chunk of rows, [images, splits, channels] each. */
 const sumsOp = defineOp<Norm>({
@@ -324,21 +211,6 @@ export function batchNormInference(
   return apply(inferenceOp, [x, gamma, beta, mean, variance], options)[0];
 }
 
-/** Rows that one workgroup of norm_rows.wgsl holds. */
-const ROWS_PER_GROUP = 4;
-
-function lowerRows(lowering: Lowering<Norm>, backward: boolean): void {
-  const { channels, lanes, rows } = layout(lowering.node.inputs[0], lowering.attributes);
-  lowering.launch({
-    kernel: backward ? kernels.rowsInput : kernels.rows,
-    defines: { VECTOR: lanes < channels, KIND: backward ? 1 : 0 },
-    buffers: [...lowering.inputs, ...lowering.outputs],
-    uniforms: [rows, lanes, channels, float(lowering.attributes.eps)],
-    workgroups: grid(Math.ceil(rows / ROWS_PER_GROUP), 1),
-    flops: (backward ? 12 : 8) * rows * channels,
-  });
-}
-
 const layerOp = defineOp<Norm>({
   name: "layerNorm",
   shape(inputs) {
@@ -348,13 +220,13 @@ const layerOp = defineOp<Norm>({
   },
   gradient: ({ inputs: [x, gamma, beta], outputs, attributes, grads }) =>
     normGradient(attributes, x, gamma, beta, outputs[1], grads[0]!),
-  lower: (lowering) => lowerRows(lowering, false),
+  lower: (lowering) => launchRows(lowering, false),
 });
 
 const layerInputOp = defineOp<Norm>({
   name: "layerNormInput",
   shape: ([x]) => [f32(x.shape)],
-  lower: (lowering) => lowerRows(lowering, true),
+  lower: (lowering) => launchRows(lowering, true),
 });
 
 /**
