@@ -1,7 +1,8 @@
 // Weight gradient of the GEMM family: c[split, tap, k, n] = sum over the split's rows m of a(m, tap, k) * g[m, n], batched.
 //   CONV 0   a(m, k) = a[m, k]; splits divide the rows m
 //   CONV 1   a(m, (ky,kx), k) = x[image, oy*sy + ky - pt, ox*sx + kx - pl, k]; splits divide the image lines (image, oy)
-// Each invocation keeps 8 k x 4 n in registers. Partial sums are added by `sum` in a fixed order: no atomics, same bytes.
+// Each invocation keeps 8 k x QUADS*4 n in registers, numbered through the quads of n, the tiles of k, then taps, splits
+// and batch. Partial sums are added by `sum` in a fixed order: no atomics, same bytes.
 
 struct Shape {
   lines: u32, lineLength: u32, // rows m = lines * lineLength
@@ -10,6 +11,7 @@ struct Shape {
   sourceH: u32, sourceW: u32, rowH: u32,
   sy: u32, sx: u32, pt: u32, pl: u32,
   aBatch: u32, gBatch: u32, cBatch: u32,
+  lanes: u32, tiles: u32, count: u32,
 }
 
 @group(0) @binding(0) var<uniform> s: Shape;
@@ -44,57 +46,71 @@ fn store(at: u32, k: u32, n: u32, v: vec4f) {
 //#end
 }
 
-@compute @workgroup_size(8, 8)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lane: vec3u) {
-  let n = (group.x * 8u + lane.x) * 4u;
-  let k = (group.y * 8u + lane.y) * 8u;
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let i = id.x + id.y * groups.x * 64u;
+  if (i >= s.count) { return; }
+  let line = i / s.lanes;
+  let k = line % s.tiles * 8u;
   let taps = s.kh * s.kw;
-  let tap = group.z % taps;
-  let split = group.z / taps % s.splits;
-  let batch = group.z / taps / s.splits;
-  if (n >= s.cols || k >= s.inner) { return; }
+  let tap = line / s.tiles % taps;
+  let split = line / s.tiles / taps % s.splits;
+  let batch = line / s.tiles / taps / s.splits;
+  let lastQuad = (s.cols - 1u) / 4u;
+//#for q in 0..QUADS
+  let quad{{q}} = i % s.lanes + {{q}}u * s.lanes;
+  let n{{q}} = min(quad{{q}}, lastQuad) * 4u;
+//#end
   let perSplit = (s.lines + s.splits - 1u) / s.splits;
   let first = min(split * perSplit, s.lines);
   let end = min(first + perSplit, s.lines);
   // The second quad of k repeats the first where there is none; it is not stored.
   let k1 = select(k, k + 4u, k + 4u < s.inner);
+//#for q in 0..QUADS
 //#for r in 0..8
-  var acc{{r}} = vec4f(0.0);
+  var acc{{r}}_{{q}} = vec4f(0.0);
+//#end
 //#end
 //#if CONV
   let ky = i32(tap / s.kw) - i32(s.pt);
   let kx = i32(tap % s.kw) - i32(s.pl);
-  for (var line = first; line < end; line++) {
-    let y = i32(line % s.rowH * s.sy) + ky;
+  for (var l = first; l < end; l++) {
+    let y = i32(l % s.rowH * s.sy) + ky;
     if (y < 0 || u32(y) >= s.sourceH) { continue; }
-    let source = batch * s.aBatch + (line / s.rowH * s.sourceH + u32(y)) * s.sourceW * s.inner;
+    let source = batch * s.aBatch + (l / s.rowH * s.sourceH + u32(y)) * s.sourceW * s.inner;
     for (var column = 0u; column < s.lineLength; column++) {
       let x = i32(column * s.sx) + kx;
       if (x < 0 || u32(x) >= s.sourceW) { continue; }
       let aAt = source + u32(x) * s.inner;
-      let gAt = batch * s.gBatch + (line * s.lineLength + column) * s.cols;
+      let gAt = batch * s.gBatch + (l * s.lineLength + column) * s.cols;
 //#else
   {
-    for (var line = first; line < end; line++) {
-      let aAt = batch * s.aBatch + line * s.inner;
-      let gAt = batch * s.gBatch + line * s.cols;
+    for (var l = first; l < end; l++) {
+      let aAt = batch * s.aBatch + l * s.inner;
+      let gAt = batch * s.gBatch + l * s.cols;
 //#end
-      let g4 = loadG(gAt, n);
       let a0 = loadA(aAt, k);
       let a1 = loadA(aAt, k1);
+//#for q in 0..QUADS
+      let g{{q}} = loadG(gAt, n{{q}});
 //#for r in 0..4
-      acc{{r}} += a0[{{r}}] * g4;
-      acc{{r+4}} += a1[{{r}}] * g4;
+      acc{{r}}_{{q}} += a0[{{r}}] * g{{q}};
+      acc{{r+4}}_{{q}} += a1[{{r}}] * g{{q}};
+//#end
 //#end
     }
   }
   let at = batch * s.cBatch + (split * taps + tap) * s.inner * s.cols;
+//#for q in 0..QUADS
+  if (quad{{q}} <= lastQuad) {
 //#for r in 0..4
-  store(at, k + {{r}}u, n, acc{{r}});
+    store(at, k + {{r}}u, n{{q}}, acc{{r}}_{{q}});
 //#end
-  if (k + 4u < s.inner) {
+    if (k + 4u < s.inner) {
 //#for r in 0..4
-    store(at, k + {{r+4}}u, n, acc{{r+4}});
+      store(at, k + {{r+4}}u, n{{q}}, acc{{r+4}}_{{q}});
 //#end
+    }
   }
+//#end
 }

@@ -59,15 +59,19 @@ const LANES = 16;
 /** Work from which the longer compilation of a larger tile pays off, and the invocations that it must leave, in two groups. */
 const LARGE_FLOPS = 2 ** 25, LARGE_INVOCATIONS = 128;
 
+/** Quads of columns per invocation, at most `most`: 4, 2 or 1, so that few invocations' columns lie past the end. */
+function widest(quads: number, most: number): number {
+  return [4, 2].find((q) => q <= most && Math.ceil(quads / q) * q <= 1.25 * quads) ?? 1;
+}
+
 /**
- * Quads of columns per invocation. On software adapters the time goes into loads, of which a tile of 8 × 4·q needs
- * 8 + 4·q per 32·q multiply-adds: 8 × 16 columns ran 20 GFLOPS, 8 × 8 16 and 8 × 4 11 (llvmpipe, 2 cores, 3×3 convolutions
- * of 64 to 128 channels), and compiled in 0.5, 0.24 and 0.17 s.
+ * Width of a GEMM's tile in quads. On software adapters the time goes into loads, of which a tile of 8 × 4·q needs 8 + 4·q
+ * per 32·q multiply-adds: 8 × 16 columns ran 20 GFLOPS, 8 × 8 16 and 8 × 4 11 (llvmpipe, 2 cores, 3×3 convolutions of 64
+ * to 128 channels), and compiled in 0.5, 0.24 and 0.17 s.
  */
-function quadsPerInvocation(tiles: number, quads: number, flops: number, vector: boolean): number {
-  if (!vector || quads === 1) return 1;
-  const across = Math.ceil(quads / 4), waste = across * 4 / quads;
-  return flops >= LARGE_FLOPS && waste <= 1.25 && across * tiles >= LARGE_INVOCATIONS ? 4 : 2;
+function tileWidth(tiles: number, quads: number, flops: number): number {
+  const large = flops >= LARGE_FLOPS && Math.ceil(quads / 4) * tiles >= LARGE_INVOCATIONS;
+  return widest(quads, large ? 4 : 2);
 }
 
 /** Text of the epilogue and the tensors that it adds. */
@@ -95,14 +99,14 @@ function launchGemm({ launch }: Pick<Lowering, "launch">, g: Gemm): void {
   const [rowH, rowW] = conv?.target ?? [1, rows];
   const flops = 2 * batch * rows * cols * inner * taps;
   const tiles = Math.ceil(rows / TILE), quads = Math.ceil(cols / 4);
-  const perInvocation = quadsPerInvocation(batch * tiles, quads, flops, vector);
-  const across = Math.ceil(quads / perInvocation), blocks = Math.ceil(across / LANES);
+  const width = vector ? tileWidth(batch * tiles, quads, flops) : 1;
+  const across = Math.ceil(quads / width), blocks = Math.ceil(across / LANES);
   const lanes = Math.ceil(across / blocks), count = batch * tiles * blocks * lanes;
   launch({
     kernel: gemmKernels[added.length],
     defines: {
       TILE,
-      QUADS: perInvocation,
+      QUADS: width,
       VECTOR: vector,
       UNIT: vector ? 4 : 1,
       CONV: conv ? (conv.gradient ? 2 : 1) : 0,
@@ -141,8 +145,11 @@ function launchGemm({ launch }: Pick<Lowering, "launch">, g: Gemm): void {
   });
 }
 
-/** Invocations below which a weight gradient is split over the rows. */
-const WEIGHT_THREADS = 16384;
+/**
+ * Invocations below which a weight gradient is split over the rows. Splits cost memory traffic: 1,024 invocations ran 15
+ * GFLOPS where 4,096 ran 12 and 16,384 9 (llvmpipe, as above).
+ */
+const WEIGHT_INVOCATIONS = 1024;
 
 interface WeightGradient {
   readonly a: Value;
@@ -163,16 +170,17 @@ interface WeightGradient {
 function launchWeightGradient(lowering: Pick<Lowering, "launch" | "scratch">, w: WeightGradient): void {
   const { inner, cols, lines, batch = 1, conv } = w;
   const taps = conv ? conv.kh * conv.kw : 1;
-  const groups = [Math.ceil(cols / 32), Math.ceil(inner / 64)];
-  const threads = batch * taps * Math.ceil(cols / 4) * Math.ceil(inner / 8);
+  const vector = cols % 4 === 0 && inner % 4 === 0, quads = Math.ceil(cols / 4);
+  const width = vector ? widest(quads, 4) : 1;
+  const lanes = Math.ceil(quads / width), tiles = Math.ceil(inner / 8), count = batch * taps * lanes * tiles;
   const size = taps * inner * cols;
-  const most = Math.max(1, Math.min(lines, Math.floor(2 ** 24 / size), Math.floor(65535 / (taps * batch))));
-  const splits = batch > 1 ? 1 : Math.min(most, Math.max(1, Math.ceil(WEIGHT_THREADS / threads)));
+  const most = Math.max(1, Math.min(lines, Math.floor(2 ** 24 / size)));
+  const splits = batch > 1 ? 1 : Math.min(most, Math.max(1, Math.ceil(WEIGHT_INVOCATIONS / count)));
   const out = splits > 1 ? lowering.scratch(4 * splits * size) : w.c;
   const lineLength = conv ? conv.target[1] : 1;
   lowering.launch({
     kernel: weightsKernel,
-    defines: { VECTOR: cols % 4 === 0 && inner % 4 === 0, CONV: conv ? 1 : 0 },
+    defines: { VECTOR: vector, QUADS: width, CONV: conv ? 1 : 0 },
     buffers: [w.a, w.g, out],
     uniforms: [
       lines,
@@ -192,8 +200,11 @@ function launchWeightGradient(lowering: Pick<Lowering, "launch" | "scratch">, w:
       lines * inner,
       lines * cols,
       size,
+      lanes,
+      tiles,
+      count * splits,
     ],
-    workgroups: [groups[0], groups[1], taps * splits * batch],
+    workgroups: grid(count * splits),
     flops: 2 * batch * lines * lineLength * inner * cols * taps,
   });
   if (splits > 1) launchSum(lowering, out, w.c, [1, splits, size]);
