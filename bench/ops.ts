@@ -1,13 +1,16 @@
 /**
  * Speed of the engine's heavy ops at the small U-Net's shapes (batch 8, widths 64, 96 and 128 at 16², 8² and 4²) and at one
- * layer of the decoder: milliseconds and GFLOPS of the forward pass and of the gradient with respect to the activations,
- * by GPU timestamps, best of several runs.
+ * layer of the decoder: milliseconds and GFLOPS of the forward pass and of the gradients with respect to the activations
+ * and to the weights, best of several runs. Times are GPU timestamps; on a software adapter they are processor time over all
+ * cores, which other work on the machine disturbs less, and GFLOPS are per core. What a gradient needs of the forward pass
+ * counts as its.
  *
  *     deno run -A bench/ops.ts [words that the lines shall contain]
  *
  * @module
  */
 
+import process from "node:process";
 import { Gpu } from "../src/gpu/device.ts";
 import { compile } from "../src/graph/compile.ts";
 import { gradient } from "../src/graph/gradient.ts";
@@ -88,35 +91,45 @@ const benches: readonly Bench[] = [
   self([8, 16, 128], 4),
 ];
 
-/** Milliseconds and GFLOPS of what `outputs` needs, best of {@linkcode RUNS}. */
-async function time(gpu: Gpu, outputs: Record<string, Tensor>): Promise<{ ms: number; gflops: number }> {
-  using program = compile(gpu, outputs);
-  await program.run();
+/** Milliseconds and GFLOPS of what `t` needs, best of {@linkcode RUNS}. */
+async function time(gpu: Gpu, t: Tensor): Promise<{ ms: number; gflops: number }> {
+  using program = compile(gpu, { t });
+  const flops = program.report.flops;
+  const steps = gpu.info.isFallbackAdapter ? Math.ceil(1e8 / flops) : 1;
+  const once = async () => {
+    if (!gpu.info.isFallbackAdapter) return (await program.profile()).reduce((sum, row) => sum + row.milliseconds, 0);
+    const before = process.cpuUsage();
+    for (let step = 0; step < steps; step++) program.step();
+    await gpu.settle();
+    const { user, system } = process.cpuUsage(before);
+    return (user + system) / 1000 / steps;
+  };
+  await once();
   let best = Infinity;
-  for (let run = 0; run < RUNS; run++) {
-    best = Math.min(best, (await program.profile()).reduce((sum, row) => sum + row.milliseconds, 0));
-  }
-  return { ms: best, gflops: program.report.flops / best / 1e6 };
+  for (let run = 0; run < RUNS; run++) best = Math.min(best, await once());
+  return { ms: best, gflops: flops / best / 1e6 };
 }
 
 if (import.meta.main) {
   using gpu = await Gpu.open();
   console.log(gpu.info.description || gpu.info.device);
-  console.log(`${"op".padEnd(44)}${"forward".padStart(20)}${"dx".padStart(22)}`);
+  const row = (name: string, cells: string[]) =>
+    console.log(name.padEnd(42) + cells.map((c) => c.padStart(22)).join(""));
+  row("", ["forward", "dx", "dw"]);
   for (const bench of benches.filter(({ name }) => Deno.args.every((word) => name.includes(word)))) {
     const variables = [bench.x, ...bench.weights ?? []].map((shape, i) => {
       const values = new Random(1, "bench", i).normals(sizeOf(shape));
       return new Variable(`${bench.name} ${i}`, shape, values, i && bench.half ? "f16" : "f32");
     });
-    const x = variables[0].tensor;
-    const y = bench.build(x, ...variables.slice(1).map((v) => v.tensor));
+    const tensors = variables.map((v) => v.tensor), [x, ...weights] = tensors;
+    const y = bench.build(x, ...weights);
     const seed = new Variable("dy", y.shape, new Random(1, "bench", 9).normals(y.size));
-    const [dx] = gradient(y, [x], seed.tensor);
-    const forward = await time(gpu, { y }), both = await time(gpu, { y, dx });
-    // The gradient's own time: what a program with both takes beyond the forward pass.
-    const ms = both.ms - forward.ms, gflops = (both.gflops * both.ms - forward.gflops * forward.ms) / ms;
-    const cell = (ms: number, gflops: number) => `${ms.toFixed(3).padStart(10)} ms ${gflops.toFixed(1).padStart(5)} GF`;
-    console.log(`${bench.name.padEnd(44)}${cell(forward.ms, forward.gflops)}${cell(ms, gflops)}`);
+    const cells: string[] = [];
+    for (const t of [y, ...gradient(y, bench.half ? [x] : tensors, seed.tensor)]) {
+      const { ms, gflops } = await time(gpu, t);
+      cells.push(`${ms.toFixed(2)} ms ${gflops.toFixed(1).padStart(5)} GF`);
+    }
+    row(bench.name, cells);
     for (const variable of [...variables, seed]) variable[Symbol.dispose]();
   }
 }
