@@ -46,6 +46,18 @@ cases.push({
   forward: (q, _k, v) => ndarray(q.shape, v.data[0]),
 });
 
+// Equal logits of 28,284, whose exponentials overflow unless the maximum is taken off.
+for (const M of [5, 256]) {
+  cases.push({
+    name: `attention with large logits M ${M}`,
+    inputs: [ndarray([1, 3, 8], 100), ndarray([1, M, 8], 100), normals([1, M, 8], "v")],
+    build: (q, k, v) => attention(q, k, v, { heads: 1 }),
+    forward: (q, k, v) => attentionForward(q, k, v, { heads: 1 }).o,
+    backward: (dO, q, k, v) => [attentionBackward(dO, q, k, v, { heads: 1 }).v],
+    wrt: [2],
+  });
+}
+
 const crossed: [number, number, number, number, number][] = [
   [1, 1, 1, 1, 1],
   [2, 7, 5, 3, 3],

@@ -14,13 +14,13 @@ for (const shape of [[1, 2], [3, 14], [2, 5, 16], [7, 1, 24], [4300000, 2]]) {
     backward: shape[0] > 1e6 ? undefined : (dy, x) => [gegluBackward(dy, x)],
   });
 }
-for (const shape of [[1, 1], [3, 7], [2, 5, 4], [3, 4, 4, 64], [4300000, 1]]) {
+for (const shape of [[1, 1], [3, 7], [2, 5, 4], [3, 4, 4, 64]]) {
   cases.push({
     name: `prelu [${shape}]`,
     inputs: [normals(shape, "x"), normals([shape.at(-1)!], "slope")],
     build: prelu,
     forward: preluForward,
-    backward: shape[0] > 1e6 ? undefined : (dy, x, slope) => {
+    backward: (dy, x, slope) => {
       const grads = preluBackward(dy, x, slope);
       return [grads.x, grads.slope];
     },

@@ -198,8 +198,13 @@ const flashBindings: readonly Access[][] = [
 ];
 const flashKernels = flashBindings.map((own) => kernel("attention", flashSource, ["read", "read", "read", ...own]));
 
-/** Numbers that an invocation may keep in registers; the rows of D numbers that each pass keeps; keys per step. */
-const REGISTERS = 256, KEPT = [2, 3, 4], KEYS = [2, 1, 1];
+/** Rows of D numbers that each pass keeps per query or key, and keys per step. */
+const KEPT = [2, 3, 4], KEYS = [2, 1, 1];
+
+/** Rows per invocation: what a GPU's registers hold; for short heads more, as loads bound the software adapter. */
+function flashRows(pass: number, head: number): number {
+  return head <= 16 ? [8, 5, 5][pass] : Math.max(1, Math.floor(192 / (KEPT[pass] * head)));
+}
 
 interface FlashLaunch {
   readonly sizes: Sizes;
@@ -215,7 +220,7 @@ interface FlashLaunch {
 
 function launchFlash({ launch }: Pick<Lowering, "launch">, l: FlashLaunch): void {
   const { images, n, m, heads, head } = l.sizes;
-  const rows = Math.max(1, Math.min(4, Math.floor(REGISTERS / (KEPT[l.pass] * head))));
+  const rows = flashRows(l.pass, head);
   const tiles = Math.ceil((l.pass === 2 ? m : n) / rows);
   const count = images * heads * tiles;
   launch({
