@@ -151,6 +151,9 @@ function launchGemm({ launch }: Pick<Lowering, "launch">, g: Gemm): void {
  */
 const WEIGHT_INVOCATIONS = 1024;
 
+/** Fewest rows that are worth a split of their own. */
+const ROWS_PER_SPLIT = 64;
+
 interface WeightGradient {
   readonly a: Value;
   readonly g: Value;
@@ -174,10 +177,10 @@ function launchWeightGradient(lowering: Pick<Lowering, "launch" | "scratch">, w:
   const width = vector ? widest(quads, 4) : 1;
   const lanes = Math.ceil(quads / width), tiles = Math.ceil(inner / 8), count = batch * taps * lanes * tiles;
   const size = taps * inner * cols;
-  const most = Math.max(1, Math.min(lines, Math.floor(2 ** 24 / size)));
+  const lineLength = conv ? conv.target[1] : 1;
+  const most = Math.max(1, Math.floor(Math.min(lines, lines * lineLength / ROWS_PER_SPLIT, 2 ** 24 / size)));
   const splits = batch > 1 ? 1 : Math.min(most, Math.max(1, Math.ceil(WEIGHT_INVOCATIONS / count)));
   const out = splits > 1 ? lowering.scratch(4 * splits * size) : w.c;
-  const lineLength = conv ? conv.target[1] : 1;
   lowering.launch({
     kernel: weightsKernel,
     defines: { VECTOR: vector, QUADS: width, CONV: conv ? 1 : 0 },
