@@ -84,6 +84,16 @@ for (const [x, w, options = {}, dtype = "f32"] of convolutions) {
   });
 }
 
+// More rows than one invocation's loops may have turns.
+for (const batch of [1, 2]) {
+  cases.push({
+    name: `matmul of ${batch} × 70000 rows, transposed`,
+    inputs: [normals([batch, 70000, 2], "a"), normals([batch, 70000, 3], "b")],
+    build: (a, b) => matmul(a, b, { transposeA: true }),
+    forward: (a, b) => matmulForward(a, b, { transposeA: true }),
+  });
+}
+
 // The planner fuses these chains into the GEMM's write.
 for (const [shape, n] of [[[2, 3, 4, 8], 12], [[2, 3, 5, 7], 5]] as const) {
   for (

@@ -154,6 +154,9 @@ const WEIGHT_INVOCATIONS = 1024;
 /** Fewest rows that are worth a split of their own. */
 const ROWS_PER_SPLIT = 64;
 
+/** Most turns of an invocation's loops: llvmpipe ends them in silence at 65,535 in all (measured 2026-11-23). */
+const TURNS_PER_SPLIT = 60000;
+
 interface WeightGradient {
   readonly a: Value;
   readonly g: Value;
@@ -179,8 +182,9 @@ function launchWeightGradient(lowering: Pick<Lowering, "launch" | "scratch">, w:
   const size = taps * inner * cols;
   const lineLength = conv ? conv.target[1] : 1;
   const most = Math.max(1, Math.floor(Math.min(lines, lines * lineLength / ROWS_PER_SPLIT, 2 ** 24 / size)));
-  const splits = batch > 1 ? 1 : Math.min(most, Math.max(1, Math.ceil(WEIGHT_INVOCATIONS / count)));
-  const out = splits > 1 ? lowering.scratch(4 * splits * size) : w.c;
+  const least = Math.min(lines, Math.ceil(lines * (lineLength + 1) / TURNS_PER_SPLIT));
+  const splits = Math.max(least, Math.min(batch > 1 ? 1 : most, Math.ceil(WEIGHT_INVOCATIONS / count)));
+  const out = splits > 1 ? lowering.scratch(4 * batch * splits * size) : w.c;
   lowering.launch({
     kernel: weightsKernel,
     defines: { VECTOR: vector, QUADS: width, CONV: conv ? 1 : 0 },
@@ -202,7 +206,7 @@ function launchWeightGradient(lowering: Pick<Lowering, "launch" | "scratch">, w:
       conv?.padding[2] ?? 0,
       lines * inner,
       lines * cols,
-      size,
+      splits * size,
       lanes,
       tiles,
       count * splits,
@@ -210,7 +214,7 @@ function launchWeightGradient(lowering: Pick<Lowering, "launch" | "scratch">, w:
     workgroups: grid(count * splits),
     flops: 2 * batch * lines * lineLength * inner * cols * taps,
   });
-  if (splits > 1) launchSum(lowering, out, w.c, [1, splits, size]);
+  if (splits > 1) launchSum(lowering, out, w.c, [batch, splits, size]);
 }
 
 const linearOp = defineOp<null>({
