@@ -1,6 +1,7 @@
 /**
- * The autoencoder's loss, without a discriminator: L1 of pixels, of Laplacian bands (Burt & Adelson 1983) and of gradients,
- * and the local energy of the fine bands, which keeps a texture's contrast; plus a small pull of the latent to N(0, 1).
+ * The autoencoder's loss, without a discriminator: L1 of pixels, of their colour, of Laplacian bands (Burt & Adelson 1983)
+ * and of gradients, and the local energy of the fine bands, which keeps a texture's contrast; plus a small pull of the latent
+ * to N(0, 1). The weights of colour and of the coarsest band are what ends an early plateau of grey pictures.
  */
 
 import { klGaussian, l1 } from "../graph/ops/losses.ts";
@@ -10,13 +11,13 @@ import { averagePool, resizeBilinear } from "../graph/ops/resample.ts";
 import { reshape, slice } from "../graph/ops/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 
-const LEVELS = 4, ENERGY_LEVELS = 2, ENERGY_WINDOW = 8, ENERGY_STRIDE = 4;
-const GRADIENT_WEIGHT = 0.5, ENERGY_WEIGHT = 0.5, KL_WEIGHT = 1e-4;
+const BAND_WEIGHTS = [1, 1, 1, 3], ENERGY_LEVELS = 2, ENERGY_WINDOW = 8, ENERGY_STRIDE = 4;
+const COLOUR_WEIGHT = 2, GRADIENT_WEIGHT = 0.5, ENERGY_WEIGHT = 0.5, KL_WEIGHT = 1e-4;
 
 /** What each level loses on the way to the next, half as large one, and the last level. */
 function pyramid(x: Tensor): Tensor[] {
   const bands: Tensor[] = [];
-  for (let level = 1; level < LEVELS; level++) {
+  for (let level = 1; level < BAND_WEIGHTS.length; level++) {
     const low = averagePool(x, { kernel: [2, 2] });
     bands.push(sub(x, resizeBilinear(low, [x.shape[1], x.shape[2]])));
     x = low;
@@ -45,16 +46,18 @@ const total = (terms: readonly Tensor[]) => terms.reduce(add);
 export function autoencoderLoss(output: Tensor, target: Tensor, moments: Tensor): { loss: Tensor; pixels: Tensor } {
   const pixels = l1(output, target);
   const own = pyramid(output), wanted = pyramid(target);
-  const bands = total(own.map((band, i) => l1(band, wanted[i])));
+  const bands = total(own.map((band, i) => affine(l1(band, wanted[i]), BAND_WEIGHTS[i])));
   const energies = total(own.slice(0, ENERGY_LEVELS).map((band, i) => l1(energy(band), energy(wanted[i]))));
   const difference = sub(output, target);
   const gradients = total([1, 2].map((axis) => {
     const step = sub(slice(difference, axis, 1), slice(difference, axis, 0, -1));
     return reshape(mean(abs(step)), [1]);
   }));
+  const colour = reshape(mean(abs(sub(difference, mean(difference, [3], true)))), [1]);
   const latents = moments.size / 2 / moments.shape[0];
   const loss = total([
     pixels,
+    affine(colour, COLOUR_WEIGHT),
     bands,
     affine(gradients, GRADIENT_WEIGHT),
     affine(energies, ENERGY_WEIGHT),

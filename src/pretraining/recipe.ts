@@ -29,7 +29,7 @@ export function smallModelConfig(vocabSize: number, resolution = 128): ModelConf
       zChannels: 8,
       embedDim: 8,
       midAttention: false,
-      numGroups: 32,
+      numGroups: 8,
     },
     unet: {
       inChannels: 8,
@@ -40,7 +40,7 @@ export function smallModelConfig(vocabSize: number, resolution = 128): ModelConf
       attentionLevels: [true, true, true],
       numHeads: 4,
       contextDim: 128,
-      numGroups: 32,
+      numGroups: 16,
     },
     text: { vocabSize, width: 128, depth: 2, heads: 4, headDim: 32, maxLength: 24 },
     schedule: { timesteps: 1000, betaStart: 0.00085, betaEnd: 0.012 },

@@ -32,7 +32,7 @@ export interface TrainerOptions {
   readonly average?: { readonly parameters: Parameters; readonly decay: number };
 }
 
-/** Steps that the device may fall behind the host before the host waits, in milliseconds of the last one. */
+/** Milliseconds of a step above which the host waits for the device after each one. */
 const WAIT_ABOVE_MS = 200;
 
 /** A run on a device. Dispose of it to free its moments; the parameters are the caller's. */
@@ -86,8 +86,11 @@ export class Trainer implements Disposable {
     };
   }
 
-  /** Trains up to step `until` (exclusive), or to the end of the step in which the signal is aborted. */
-  async advance(until: number, signal?: AbortSignal): Promise<void> {
+  /**
+   * Trains up to step `until` (exclusive), or to the end of the step in which the signal is aborted.
+   * @param onStep called after each step with the steps done
+   */
+  async advance(until: number, signal?: AbortSignal, onStep?: (steps: number) => void): Promise<void> {
     const end = Math.min(until, this.#options.steps);
     let wait = true;
     while (this.#steps < end && !signal?.aborted) {
@@ -100,6 +103,7 @@ export class Trainer implements Disposable {
         await this.#gpu.settle();
         wait = performance.now() - start > WAIT_ABOVE_MS;
       }
+      onStep?.(this.#steps);
     }
   }
 

@@ -1,0 +1,114 @@
+/** `pretrain` as a program: both stages, killed and resumed to the same bytes, its model folder as a start. */
+import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
+import { input } from "../../src/graph/variable.ts";
+import { decode, encode } from "../../src/models/autoencoder.ts";
+import { exportModel } from "../../src/pretraining/export.ts";
+import { newParameters } from "../../src/pretraining/init.ts";
+import { captionedUnet } from "../../src/pretraining/unet.ts";
+import { openModelFolder } from "../../src/weights/folder.ts";
+import { PERMISSIONS } from "../../tasks/compile.ts";
+import { tinyConfig, VOCAB } from "./tiny.ts";
+
+const MAIN = fileURLToPath(new URL("../../tasks/main.ts", import.meta.url));
+const SETTINGS = [
+  ..."--procedural-images 10 --autoencoder-steps 4 --autoencoder-batch-size 1 --max-train-steps 6 --train-batch-size 2"
+    .split(" "),
+  ..."--checkpointing-steps 2 --validation-steps 6".split(" "),
+];
+
+function program(args: string[]): Deno.Command {
+  return new Deno.Command(Deno.execPath(), {
+    args: ["run", ...PERMISSIONS, "--no-check", MAIN, "pretrain", ...args],
+    stdout: "piped",
+    stderr: "piped",
+    env: { NO_COLOR: "1", ANOMALYDIFFUSION_CWD: "" },
+  });
+}
+
+async function run(args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await program(args).output(), error = new TextDecoder().decode(stderr);
+  assert.equal(code, 0, error);
+  return new TextDecoder().decode(stdout) + error;
+}
+
+/** A model folder with random weights, to start from: its sizes make a run short. */
+async function tinyModel(folder: string): Promise<void> {
+  const config = tinyConfig(), { autoencoder } = config;
+  using p = newParameters(1);
+  encode(autoencoder, p, input("image", [1, 32, 32, 3]));
+  decode(autoencoder, p, input("latent", [1, 8, 8, 4]));
+  captionedUnet(config, p, input("x", [1, 8, 8, 4]), input("time", [1, 32]), input("ids", [1, 8], "u32"));
+  exportModel(folder, { config, vocab: VOCAB, parameters: [await p.store()], curves: [] });
+}
+
+/** Waits for the first checkpoint at or after a step, then kills. */
+async function killAfter(args: string[], out: string, step: number): Promise<void> {
+  const child = program(args).spawn();
+  const reading = Promise.all([child.stdout.cancel(), child.stderr.cancel()]);
+  const there = () => {
+    try {
+      return [...Deno.readDirSync(`${out}/checkpoints`)].some(({ name }) =>
+        parseInt(name) >= step && name.endsWith("ckpt")
+      );
+    } catch {
+      return false;
+    }
+  };
+  while (!there()) await new Promise((resolve) => setTimeout(resolve, 5));
+  child.kill("SIGKILL");
+  await Promise.all([child.status, reading]);
+}
+
+Deno.test({
+  name: "pretrain: killed in either stage and resumed, it makes the same model; that model is a start for the next",
+  fn: async () => {
+    const root = await Deno.makeTempDir({ prefix: "pretrain-" });
+    try {
+      await tinyModel(`${root}/start`);
+      const args = [...SETTINGS, "--model", `${root}/start`];
+      const told = await run([...args, "--out", `${root}/whole`]);
+      assert.match(told, /autoencoder: 0\.\d+ M parameters, .*GFLOP a step; \d+ MiB for activations/);
+      await killAfter([...args, "--out", `${root}/killed`], `${root}/killed`, 2);
+      await killAfter(["--out", `${root}/killed`, "--resume"], `${root}/killed`, 6);
+      await run(["--out", `${root}/killed`, "--resume"]);
+      for (const name of ["model.safetensors", "config.json", "vocab.txt"]) {
+        assert.deepEqual(
+          await Deno.readFile(`${root}/killed/model/${name}`),
+          await Deno.readFile(`${root}/whole/model/${name}`),
+        );
+      }
+      const losses = async (run: string) =>
+        (await Deno.readTextFile(`${root}/${run}/loss.jsonl`)).trim().split("\n").map((line) => JSON.parse(line).loss);
+      assert.equal((await losses("whole")).length, 2);
+      assert.deepEqual(await losses("killed"), await losses("whole"));
+      for (const sheet of ["autoencoder-000004.png", "unet-000006.png"]) {
+        assert.ok((await Deno.stat(`${root}/whole/validation/${sheet}`)).size > 100);
+      }
+      // The U-Net alone leaves the autoencoder as it is.
+      await run([...args, "--model", `${root}/whole/model`, "--stage", "unet", "--out", `${root}/next`]);
+      using first = openModelFolder(`${root}/whole/model`);
+      using second = openModelFolder(`${root}/next/model`);
+      const same = (name: string) => assert.deepEqual(second.tensor(name), first.tensor(name), name);
+      const changed = (name: string) => assert.notDeepEqual(second.tensor(name).data, first.tensor(name).data, name);
+      same("first_stage_model.decoder.conv_in.weight");
+      changed("model.diffusion_model.input_blocks.0.0.weight");
+      changed("cond_stage_model.transformer.token_emb.weight");
+    } finally {
+      await Deno.remove(root, { recursive: true });
+    }
+  },
+  sanitizeResources: false,
+  sanitizeOps: false,
+});
+
+Deno.test("pretrain: the U-Net alone needs a model", async () => {
+  const root = await Deno.makeTempDir({ prefix: "pretrain-" });
+  try {
+    const { code, stderr } = await program(["--stage", "unet", "--out", `${root}/run`]).output();
+    assert.equal(code, 1);
+    assert.match(new TextDecoder().decode(stderr), /needs a trained autoencoder/);
+  } finally {
+    await Deno.remove(root, { recursive: true });
+  }
+});
