@@ -33,7 +33,7 @@ export interface GeneratedPair {
   readonly job: PairJob;
   readonly image: Image;
   readonly figures: PairFigures;
-  /** Tries that the quality gate refused before this one. */
+  /** The try that made the image, 0 the first; with seed and index it names its random numbers. */
   readonly attempt: number;
   /** False where no try passed the gate: this is the best of them. */
   readonly accepted: boolean;
@@ -103,10 +103,10 @@ export class PairGenerator implements Disposable {
       }
       if (batch.length === 0) return;
       next?.();
-      for (const result of await this.#make(batch, onStep)) {
-        if (result.accepted) yield result;
-        else if (result.attempt + 1 >= this.#settings.maxAttempts) yield result;
-        else again.push({ job: result.job, attempt: result.attempt + 1, best: result });
+      for (const [i, result] of (await this.#make(batch, onStep)).entries()) {
+        const attempt = batch[i].attempt + 1;
+        if (result.accepted || attempt >= this.#settings.maxAttempts) yield result;
+        else again.push({ job: result.job, attempt, best: result });
       }
     }
   }
@@ -153,9 +153,8 @@ export class PairGenerator implements Disposable {
       const outside = pairFigures(view, pasted, maskView, opacity);
       const figures = { ...inside, changeOutside: outside.changeOutside };
       const accepted = figures.changeInside >= settings.minChange;
-      const result = { job, image: putBack(job.source, pasted, window), figures, attempt, accepted };
-      if (accepted || !best || best.figures.changeInside < figures.changeInside) return result;
-      return { ...best, attempt };
+      if (best && !accepted && best.figures.changeInside >= figures.changeInside) return best;
+      return { job, image: putBack(job.source, pasted, window), figures, attempt, accepted };
     });
   }
 

@@ -1,14 +1,10 @@
 /** `generate`: image-mask pairs by blended latent diffusion with adaptive attention re-weighting (paper section 3.3). */
-import { createHash } from "node:crypto";
-import { join } from "node:path";
-import { decodeEmbedding } from "../../src/anomaly/embedding.ts";
 import { UserError } from "../../src/errors.ts";
 import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
 import { openKinds } from "../jobs/dataset.ts";
-import { readProduct } from "../jobs/files.ts";
 import { makePairs } from "../jobs/pairs.ts";
-import { EMBEDDINGS } from "../jobs/training.ts";
+import { readEmbedding } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
 
 export default defineCommand({
@@ -104,14 +100,7 @@ export default defineCommand({
   ],
   async run(options, context) {
     const base = await openBase(options.model);
-    const path = join(options.trainRun, EMBEDDINGS), bytes = await readProduct(path, "train");
-    const embedding = decodeEmbedding(bytes, path);
-    if (embedding.model !== base.sha256) {
-      throw new UserError(
-        `${path} was trained on another base model`,
-        "give the --model of that training, or train again on this one",
-      );
-    }
+    const { path, embedding, sha256 } = await readEmbedding(options.trainRun, "train", base);
     // What was trained decides; the data set may hold more.
     const kinds = openKinds(options).filter(({ key }) => options.defect?.length || embedding.keys.includes(key));
     if (kinds.length === 0) {
@@ -126,7 +115,7 @@ export default defineCommand({
       count: options.count,
       base,
       embedding,
-      embeddingHash: createHash("sha256").update(bytes).digest("hex"),
+      embeddingHash: sha256,
       settings: {
         seed: options.seed,
         batch: options.batchSize,

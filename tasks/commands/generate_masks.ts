@@ -1,13 +1,10 @@
 /** `generate-masks`: masks sampled from the mask embeddings, or made by moving the real ones, filtered and topped up. */
-import { join } from "node:path";
-import { decodeEmbedding } from "../../src/anomaly/embedding.ts";
 import { UserError } from "../../src/errors.ts";
 import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
 import { openKinds } from "../jobs/dataset.ts";
-import { readProduct } from "../jobs/files.ts";
 import { makeMasks } from "../jobs/masks.ts";
-import { EMBEDDINGS } from "../jobs/training.ts";
+import { readEmbedding } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
 
 export default defineCommand({
@@ -93,10 +90,10 @@ export default defineCommand({
     }
     let sampling;
     if (options.source === "embeddings") {
-      const path = join(options.masksRun!, EMBEDDINGS);
+      const { embedding } = await readEmbedding(options.masksRun!, "train-masks", base);
       sampling = {
         base,
-        embedding: decodeEmbedding(await readProduct(path, "train-masks"), path),
+        embedding,
         settings: { batch: batchSize, steps, eta, guidance: guidanceScale, reweighting: "off" as const, seed },
         threshold: 2 * options.threshold - 1,
       };

@@ -25,7 +25,7 @@ export interface ManifestRecord {
   /** Mask it was drawn with: a file in the masks' folder, or `placed` from a real one. */
   readonly maskSource: string;
   readonly seed: number;
-  /** Tries refused before this one; with the seed and the index it names the random numbers. */
+  /** The try that made the image, 0 the first; with the seed and the index it names the random numbers. */
   readonly attempt: number;
   readonly accepted: boolean;
   readonly figures: Record<string, number>;
@@ -33,7 +33,8 @@ export interface ManifestRecord {
   readonly model: string;
   readonly embeddings: string;
   readonly adapter: string;
-  readonly settings: PairSettings;
+  /** All that decides what the image looks like; how many were made at once does not. */
+  readonly settings: Omit<PairSettings, "batch">;
 }
 
 /** Name of the manifest. */
@@ -54,7 +55,7 @@ export interface PairRun {
 
 /** Makes `count` pairs of each kind; those in the manifest stay. */
 export async function makePairs(kinds: readonly Kind[], run: PairRun, context: Context): Promise<void> {
-  const { base, settings, count } = run, { runFolder, signal } = context;
+  const { base, settings, count } = run, { runFolder, signal } = context, { batch: _, ...recorded } = settings;
   const manifest = await runFolder.jsonl<ManifestRecord>(MANIFEST);
   const finished = new Set(manifest.records.map((r) => `${r.part}+${r.defect} ${r.index}`));
   const start = manifest.records.length, total = count * kinds.length;
@@ -73,7 +74,7 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
         const path = new Random(settings.seed, `source/${kind.key}`, index).pick(kind.part.good);
         const source = await loadImage(path);
         const maskPath = pool?.[index % pool.length];
-        const drawn = maskPath ? await loadMask(maskPath) : placedMask(ground!, settings.seed, kind.key, index);
+        const drawn = maskPath ? await readMask(maskPath) : placedMask(ground!, settings.seed, kind.key, index);
         const job = { index, key: kind.key, source, mask: fit(drawn, source) };
         const maskSource = maskPath ? nameIn(run.masks!, maskPath) : "placed";
         origins.set(job, { kind, source: nameIn(run.data, path), maskSource });
@@ -102,7 +103,7 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
       model: base.sha256,
       embeddings: run.embeddingHash,
       adapter,
-      settings,
+      settings: recorded,
     };
     // The pair first: a line in the manifest says that both files are whole.
     await runFolder.write(record.image, toPng(image));
@@ -137,6 +138,13 @@ function masksOf(folder: string, { part, defect }: Kind): string[] {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
   throw new UserError(`${path} holds no masks`, "give the run folder of generate-masks, or leave --masks out");
+}
+
+/** A mask that marks something. */
+async function readMask(path: string): Promise<Mask> {
+  const mask = await loadMask(path);
+  if (!mask.data.includes(1)) throw new UserError(`${path}: the mask is empty`, "remove it, or paint the defect white");
+  return mask;
 }
 
 /** A mask at an image's size. */

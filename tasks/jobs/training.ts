@@ -3,12 +3,45 @@
  * between steps, and the embeddings at the end.
  */
 
-import { encodeEmbedding } from "../../src/anomaly/embedding.ts";
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import type { BaseModel } from "../../src/anomaly/base_model.ts";
+import { type AnomalyEmbedding, decodeEmbedding, encodeEmbedding } from "../../src/anomaly/embedding.ts";
 import type { Inversion } from "../../src/anomaly/inversion.ts";
+import { UserError } from "../../src/errors.ts";
 import type { Context } from "../command.ts";
+import { readProduct } from "./files.ts";
 
 /** File that a finished training run leaves. */
 export const EMBEDDINGS = "embeddings.safetensors";
+
+/**
+ * The embeddings of a finished run.
+ * @param made the command that must have made them: `train`'s come with a spatial encoder, `train-masks`' without
+ * @returns them, and the SHA-256 of their file
+ * @throws UserError where they are missing, the other command's, or trained on another base model
+ */
+export async function readEmbedding(
+  folder: string,
+  made: "train" | "train-masks",
+  base: BaseModel,
+): Promise<{ path: string; embedding: AnomalyEmbedding; sha256: string }> {
+  const path = join(folder, EMBEDDINGS), bytes = await readProduct(path, made);
+  const embedding = decodeEmbedding(bytes, path);
+  if (Boolean(embedding.spatial) !== (made === "train")) {
+    throw new UserError(
+      `${path} was written by ${made === "train" ? "train-masks" : "train"}`,
+      `give the run folder of ${made}`,
+    );
+  }
+  if (embedding.model !== base.sha256) {
+    throw new UserError(
+      `${path} was trained on another base model`,
+      "give the --model of that training, or train again on this one",
+    );
+  }
+  return { path, embedding, sha256: createHash("sha256").update(bytes).digest("hex") };
+}
 
 /** One line of `loss.jsonl`: the mean loss of the steps since the line before. */
 export interface LossRecord {
@@ -60,8 +93,9 @@ export async function train(inversion: Inversion, run: TrainingRun, context: Con
     losses.append(record);
     stop.add(record);
     progress.update(until, `loss ${record.loss.toFixed(4)}`);
-    if (until % run.checkpointingSteps === 0) await save();
+    // The pictures first: a run that goes on from the checkpoint makes those after it only.
     if (run.validate && run.validationSteps && until % run.validationSteps === 0) await run.validate(until);
+    if (until % run.checkpointingSteps === 0) await save();
   }
   await save();
   await runFolder.write(EMBEDDINGS, encodeEmbedding(await inversion.embedding()));
