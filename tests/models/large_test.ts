@@ -1,0 +1,117 @@
+/**
+ * Full-size models against the reference PyTorch code: the 356 M spatial encoder, and the 1.5 G base model where
+ * ANOMALYDIFFUSION_GOLDENS names a folder with its golden files. They need minutes and gigabytes, so they run only with
+ * ANOMALYDIFFUSION_LARGE=1; each says what it took.
+ */
+import assert from "node:assert/strict";
+import { compile } from "../../src/graph/compile.ts";
+import { gradient } from "../../src/graph/gradient.ts";
+import { constant, input } from "../../src/graph/variable.ts";
+import { officialSpatialConfig, officialSpatialEncoder } from "../../src/models/official_spatial_encoder.ts";
+import { SPATIAL_PREFIX } from "../../src/models/spatial_encoder.ts";
+import { Parameters } from "../../src/nn/parameters.ts";
+import { torchLayouts } from "../../src/weights/rules.ts";
+import { assertClose, relativeL2 } from "../support/close.ts";
+import { goldenChecks } from "../support/golden_checks.ts";
+import { type Golden, goldens } from "../support/goldens.ts";
+import { gpu } from "../support/ops.ts";
+
+const large = Deno.env.get("ANOMALYDIFFUSION_LARGE") === "1";
+
+/** Weights whose gradients the golden file holds: from the stem to a head. */
+const GRADIENTS = [
+  "input_layer.0.weight",
+  "input_layer.2.weight",
+  "body.3.shortcut_layer.0.weight",
+  "body.10.res_layer.0.weight",
+  "latlayer2.bias",
+  "styles.2.linear.bias",
+];
+
+/** Largest resident memory so far, in GiB; undefined where the system does not say. */
+function peakMemory(): string | undefined {
+  try {
+    const kib = /VmHWM:\s*(\d+) kB/.exec(Deno.readTextFileSync("/proc/self/status"))?.[1];
+    return kib && `${(Number(kib) / 2 ** 20).toFixed(1)} GiB`;
+  } catch {
+    return undefined;
+  }
+}
+
+function register(name: string, fn: () => Promise<void>): void {
+  Deno.test({
+    name,
+    ignore: !large,
+    sanitizeResources: false,
+    sanitizeOps: false,
+    async fn() {
+      const start = performance.now();
+      try {
+        await fn();
+      } finally {
+        gpu.trim();
+        const seconds = ((performance.now() - start) / 1000).toFixed(0);
+        console.log(`${name}: ${seconds} s, peak memory of the process so far ${peakMemory() ?? "unknown"}`);
+      }
+    },
+  });
+}
+
+/** The golden's masks: ones in 70 rows from y and 90 columns from x. */
+function masksOf(golden: Golden): { values: Float32Array; batch: number } {
+  const { shape: [batch], data } = golden.tensor("mask"), side = 256;
+  const values = new Float32Array(batch * side * side);
+  for (let b = 0; b < batch; b++) {
+    const [y, x] = data.subarray(2 * b);
+    for (let row = y; row < y + 70; row++) {
+      const from = (b * side + row) * side + x;
+      values.fill(1, from, from + 90);
+    }
+  }
+  return { values, batch };
+}
+
+for (const golden of goldens("spatial")) {
+  for (const [statistics, part] of [["running", "tokens_eval"], ["batch", "tokens_train"]] as const) {
+    register(`official spatial encoder, ${part}: ${golden.file}`, async () => {
+      const { values, batch } = masksOf(golden), expected = golden.tensor(part);
+      const config = officialSpatialConfig(expected.shape[1], expected.shape[2]);
+      using p = new Parameters(golden.weights, torchLayouts);
+      const { tokens } = officialSpatialEncoder(config, p, input("mask", [batch, 256, 256, 1]), statistics);
+      using program = compile(gpu, { tokens });
+      const result = await program.run({ mask: values });
+      console.log(`${part}: relative L2 ${relativeL2(result.tokens, expected.data)}`);
+      assertClose(result.tokens, expected.data, 1e-4, part);
+    });
+  }
+}
+
+for (const golden of goldens("spatial-grad")) {
+  register(`official spatial encoder, weight gradients: ${golden.file}`, async () => {
+    const { values, batch } = masksOf(golden), tokens = 4, width = 1280;
+    using p = new Parameters(golden.weights, torchLayouts);
+    const mask = input("mask", [batch, 256, 256, 1]);
+    const built = officialSpatialEncoder(officialSpatialConfig(tokens, width), p, mask, "batch");
+    const names = GRADIENTS.map((name) => `${SPATIAL_PREFIX}.${name}`);
+    const seed = constant(golden.noise("grad_tokens", built.tokens.shape), built.tokens.shape);
+    const grads = gradient(built.tokens, names.map((name) => p.variables.get(name)!.tensor), seed);
+    using program = compile(gpu, Object.fromEntries(grads.map((grad, i) => [names[i], grad])));
+    const result = await program.run({ mask: values });
+    for (const [i, name] of GRADIENTS.entries()) {
+      const expected = golden.tensor(`grad/${name}`);
+      // The stem's kernel and the projection lie as HWIO here, as OIHW in the file.
+      const layout = expected.shape.length === 4 ? "conv" : "same";
+      const actual = torchLayouts.toTorch(layout, result[names[i]], expected.shape);
+      console.log(`${name}: relative L2 ${relativeL2(actual, expected.data)}`);
+      assertClose(actual, expected.data, 1e-3, name);
+    }
+  });
+}
+
+for (const { part, name, check } of goldenChecks) {
+  for (const golden of goldens(part, "large")) register(`${name}: ${golden.file}`, () => check(golden));
+}
+
+Deno.test("there are golden files of the spatial encoder", () => {
+  assert.ok(goldens("spatial").length && goldens("spatial-grad").length);
+});

@@ -1,0 +1,216 @@
+/**
+ * Checks of whole models against what the reference PyTorch code computed on formula weights: forwards to 1e-4, gradients to
+ * 1e-3, five-step samples to 1e-3 (relative L2). They take their sizes from the golden file, so the small preset and the full
+ * model go the same way.
+ */
+import { blendedStep } from "../../src/anomaly/sampler.ts";
+import { ddimSteps } from "../../src/diffusion/ddim.ts";
+import { dilationRadius } from "../../src/diffusion/reweighting.ts";
+import { createSchedule } from "../../src/diffusion/schedule.ts";
+import { compile, type Feed } from "../../src/graph/compile.ts";
+import { gradient } from "../../src/graph/gradient.ts";
+import { maskedMse } from "../../src/graph/ops/losses.ts";
+import { assign } from "../../src/graph/ops/optimise.ts";
+import { broadcastTo } from "../../src/graph/ops/pointwise.ts";
+import { dilate, reweightingMap } from "../../src/graph/ops/reweighting.ts";
+import { concat, reshape } from "../../src/graph/ops/shape.ts";
+import type { Tensor } from "../../src/graph/tensor.ts";
+import { input, Variable } from "../../src/graph/variable.ts";
+import { decode, encode } from "../../src/models/autoencoder.ts";
+import { insertionRows, insertLearned, learnedColumns, textTower, TOKEN_TABLE } from "../../src/models/text_tower.ts";
+import { timestepEmbedding, unet } from "../../src/models/unet.ts";
+import { Parameters } from "../../src/nn/parameters.ts";
+import { torchLayouts } from "../../src/weights/rules.ts";
+import { assertClose } from "./close.ts";
+import type { Golden } from "./goldens.ts";
+import { autoencoderConfig, channelsFirst, channelsLast, textConfig, unetConfig } from "./ldm_config.ts";
+import { gpu } from "./ops.ts";
+
+/** Ids of "a photo of a *" in bert-base-uncased, padded to 77. */
+const IDS = [101, 1037, 6302, 1997, 1037, 1008, 102, ...Array(70).fill(0)];
+
+async function checkAutoencoder(golden: Golden): Promise<void> {
+  const config = autoencoderConfig(golden), side = config.side, latent = golden.tensor("moments").shape[2];
+  using parameters = new Parameters(golden.weights, torchLayouts);
+  using program = compile(gpu, {
+    moments: encode(config, parameters, input("image", [1, side, side, 3])),
+    decoded: decode(config, parameters, input("z", [1, latent, latent, config.embedDim])),
+  });
+  const image = golden.u("image", [1, 3, side, side]), z = golden.noise("z", [1, config.embedDim, latent, latent]);
+  const result = await program.run({
+    image: channelsLast(image, [1, 3, side, side]),
+    z: channelsLast(z, [1, config.embedDim, latent, latent]),
+  });
+  for (const name of ["moments", "decoded"] as const) {
+    const expected = golden.tensor(name);
+    assertClose(channelsFirst(result[name], expected.shape), expected.data, 1e-4, name);
+  }
+}
+
+async function checkTextTower(golden: Golden): Promise<void> {
+  const config = textConfig(golden), { width, maxLength } = config;
+  const table = golden.weights.get(TOKEN_TABLE, [config.vocabSize, width]);
+  const words = new Float32Array(maxLength * width);
+  IDS.forEach((id, i) => words.set(table.subarray(id * width, (id + 1) * width), i * width));
+  using parameters = new Parameters(golden.weights, torchLayouts);
+  const sequence = input("words", [1, maxLength, width]);
+  using learned = new Variable("learned", [1, 12, width], golden.noise("embedding", [1, 12, width], 0.05));
+  using program = compile(gpu, {
+    context: textTower(
+      config,
+      parameters,
+      insertLearned(sequence, learned.tensor, input("rows", [1, maxLength], "u32")),
+    ),
+    context_plain: textTower(config, parameters, sequence),
+  });
+  const result = await program.run({ words, rows: insertionRows([5], maxLength, 12) });
+  for (const name of ["context", "context_plain"] as const) {
+    assertClose(result[name], golden.tensor(name).data, 1e-4, name);
+  }
+}
+
+/** 1 where a golden's latent mask [B, 1, h, w] is. */
+const latentMaskOf = (golden: Golden) => golden.tensor("latent_mask");
+
+async function checkUnet(golden: Golden): Promise<void> {
+  const { side, ...config } = unetConfig(golden);
+  const timesteps = Array.from(golden.tensor("timesteps").data), batch = timesteps.length;
+  const shape = [batch, config.inChannels, side, side], length = 77, hw = [batch, side, side];
+  const [from, to] = golden.metadata.position.split(",").map(Number), t = Number(golden.metadata.weight_map_t);
+  using parameters = new Parameters(golden.weights, torchLayouts);
+  const latent = (name: string) => input(name, [...hw, config.inChannels]);
+  const x = latent("x"), context = input("context", [batch, length, config.contextDim]);
+  const time = input("time", [batch, config.modelChannels]);
+  const mask = dilate(input("mask", [...hw, 1]), input("halfWidth", [1], "u32"));
+  const map = reweightingMap(x, latent("z0"), mask, { form: "official" });
+  const reweighting = { map, columns: input("columns", [batch, length]), mode: "logits" as const };
+  using program = compile(gpu, {
+    eps: unet(config, parameters, x, time, context),
+    dilated_mask: mask,
+    weight_map: map,
+    eps_reweighted: unet(config, parameters, x, time, context, reweighting),
+  });
+  const result = await program.run({
+    x: channelsLast(golden.noise("x", shape), shape),
+    z0: channelsLast(golden.noise("x0", shape, 0.8), shape),
+    context: golden.noise("context", [batch, length, config.contextDim]),
+    time: timestepEmbedding(timesteps, config.modelChannels),
+    mask: latentMaskOf(golden).data,
+    halfWidth: Uint32Array.of(dilationRadius(t, Number(golden.metadata.ddim_steps))),
+    columns: learnedColumns(Array(batch).fill(from), length, to - from, true),
+  });
+  for (const name of ["eps", "dilated_mask", "weight_map", "eps_reweighted"] as const) {
+    const expected = golden.tensor(name);
+    const actual = expected.shape.length === 4 ? channelsFirst(result[name], expected.shape) : result[name];
+    assertClose(actual, expected.data, 1e-4, name);
+  }
+}
+
+/** Context of one or more sequences with learned vectors at column 5. */
+function contextOf(golden: Golden, parameters: Parameters, learned: Tensor): { context: Tensor; feed: Feed } {
+  const config = textConfig(golden), { width, maxLength } = config, [batch, count] = learned.shape;
+  const table = golden.weights.get(TOKEN_TABLE, [config.vocabSize, width]);
+  const words = new Float32Array(batch * maxLength * width);
+  for (let i = 0; i < batch * maxLength; i++) {
+    const id = IDS[i % maxLength];
+    words.set(table.subarray(id * width, (id + 1) * width), i * width);
+  }
+  const sequence = insertLearned(
+    input("words", [batch, maxLength, width]),
+    learned,
+    input("rows", [batch, maxLength], "u32"),
+  );
+  return {
+    context: textTower(config, parameters, sequence),
+    feed: { words, rows: insertionRows(Array(batch).fill(5), maxLength, count) },
+  };
+}
+
+async function checkTraining(golden: Golden): Promise<void> {
+  const { side, ...config } = unetConfig(golden);
+  const timesteps = Array.from(golden.tensor("timesteps").data), batch = timesteps.length, width = config.contextDim;
+  const shape = [batch, config.inChannels, side, side], hwc = [batch, side, side, config.inChannels];
+  const { alphasCumprod } = createSchedule();
+  const z0 = golden.noise("z0", shape, 0.9), eps = golden.noise("eps", shape), each = z0.length / batch;
+  const x = z0.map((z, i) => {
+    const a = alphasCumprod[timesteps[Math.floor(i / each)]];
+    return Math.sqrt(a) * z + Math.sqrt(1 - a) * eps[i];
+  });
+  using parameters = new Parameters(golden.weights, torchLayouts);
+  using ea = new Variable("e_a", [8, width], golden.noise("e_a", [8, width], 0.05));
+  using es = new Variable("e_s", [batch, 4, width], golden.noise("e_s", [batch, 4, width], 0.05));
+  const shared = broadcastTo(reshape(ea.tensor, [1, 8, width]), [batch, 8, width]);
+  const { context, feed } = contextOf(golden, parameters, concat([shared, es.tensor], 1));
+  const predicted = unet(config, parameters, input("x", hwc), input("time", [batch, config.modelChannels]), context);
+  const loss = maskedMse(predicted, input("eps", hwc), input("mask", [batch, side, side, 1]));
+  const [grad_e_a, grad_e_s] = gradient(loss, [ea.tensor, es.tensor]);
+  using program = compile(gpu, { loss, grad_e_a, grad_e_s });
+  const result = await program.run({
+    ...feed,
+    x: channelsLast(x, shape),
+    eps: channelsLast(eps, shape),
+    time: timestepEmbedding(timesteps, config.modelChannels),
+    mask: latentMaskOf(golden).data,
+  });
+  assertClose(result.loss, golden.tensor("loss").data, 1e-4, "loss");
+  for (const name of ["grad_e_a", "grad_e_s"] as const) assertClose(result[name], golden.tensor(name).data, 1e-3, name);
+}
+
+async function checkSampling(golden: Golden): Promise<void> {
+  const { side, ...config } = unetConfig(golden), steps = Number(golden.metadata.ddim_steps);
+  const shape = [1, config.inChannels, side, side], hwc = [1, side, side, config.inChannels];
+  const [from, to] = golden.metadata.position.split(",").map(Number);
+  using parameters = new Parameters(golden.weights, torchLayouts);
+  const learned = input("learned", [1, 12, config.contextDim]);
+  const { context, feed } = contextOf(golden, parameters, learned);
+  const noise = (name: string, scale?: number) => channelsLast(golden.noise(name, shape, scale), shape);
+  for (const form of ["off", "official"] as const) {
+    using x = new Variable("x", hwc, noise("x_T"));
+    const next = blendedStep(config, parameters, {
+      x: x.tensor,
+      z0: input("z0", hwc),
+      mask: input("mask", [1, side, side, 1]),
+      backgroundNoise: input("backgroundNoise", hwc),
+      stepNoise: input("stepNoise", hwc),
+      coefficients: input("coefficients", [6]),
+      timeEmbedding: input("time", [1, config.modelChannels]),
+      context,
+      guided: false,
+      reweighting: form === "off"
+        ? undefined
+        : { form, columns: input("columns", [1, 77]), halfWidth: input("halfWidth", [1], "u32") },
+    });
+    using program = compile(gpu, {}, [assign(x, next)]);
+    for (
+      const { index, t, aBar, sigma, xCoef, epsCoef } of ddimSteps(createSchedule(), steps, Number(golden.metadata.eta))
+    ) {
+      program.step({
+        ...feed,
+        learned: golden.noise("embedding", [1, 12, config.contextDim], 0.05),
+        z0: noise("x0", 0.8),
+        mask: latentMaskOf(golden).data,
+        backgroundNoise: noise(`q_noise${index}`),
+        stepNoise: noise(`ddim_noise${index}`),
+        coefficients: Float32Array.of(Math.sqrt(aBar), Math.sqrt(1 - aBar), xCoef, epsCoef, sigma, 1),
+        time: timestepEmbedding([t], config.modelChannels),
+        columns: learnedColumns([from], 77, to - from, true),
+        halfWidth: Uint32Array.of(dilationRadius(t, steps)),
+      });
+    }
+    const name = form === "off" ? "final_blend" : "final_blend_aar", expected = golden.tensor(name);
+    assertClose(channelsFirst(await x.read(), expected.shape), expected.data, 1e-3, name);
+  }
+}
+
+/** What can be checked: the part of a golden file's name, in words, and the check itself. */
+export const goldenChecks: readonly {
+  readonly part: string;
+  readonly name: string;
+  check(golden: Golden): Promise<void>;
+}[] = [
+  { part: "vae", name: "autoencoder", check: checkAutoencoder },
+  { part: "text", name: "text tower", check: checkTextTower },
+  { part: "unet", name: "U-Net", check: checkUnet },
+  { part: "train", name: "masked loss and its gradients", check: checkTraining },
+  { part: "sample", name: "five blended steps", check: checkSampling },
+];
