@@ -4,12 +4,24 @@
  */
 
 import { UserError } from "../errors.ts";
-import type { LightSpatialConfig } from "../models/spatial_encoder.ts";
-import type { Stored } from "../nn/parameters.ts";
+import type { Tensor } from "../graph/tensor.ts";
+import {
+  type OfficialSpatialConfig,
+  officialSpatialEncoder,
+  type SpatialTokens,
+} from "../models/official_spatial_encoder.ts";
+import { type LightSpatialConfig, lightSpatialEncoder } from "../models/spatial_encoder.ts";
+import type { Parameters, Stored } from "../nn/parameters.ts";
 import { encodeSafetensors, Safetensors, type TensorToWrite } from "../weights/safetensors.ts";
 
 /** Sizes of a spatial encoder. */
-export type SpatialConfig = LightSpatialConfig;
+export type SpatialConfig = LightSpatialConfig | OfficialSpatialConfig;
+
+/** Tokens of a mask [B, H, W, 1] by either encoder; `training` decides what the official one's batch norms do. */
+export function maskTokens(config: SpatialConfig, p: Parameters, mask: Tensor, training = false): SpatialTokens {
+  if (config.kind === "light") return { tokens: lightSpatialEncoder(config, p, mask), effects: [] };
+  return officialSpatialEncoder(config, p, mask, training ? "batch" : config.generation);
+}
 
 /** Learned embeddings of one training run. */
 export interface AnomalyEmbedding {

@@ -14,7 +14,8 @@ import { add } from "../graph/ops/pointwise.ts";
 import { concat } from "../graph/ops/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { input, readVariables, Variable } from "../graph/variable.ts";
-import { lightSpatialConfig, lightSpatialEncoder, lightSpatialInit } from "../models/spatial_encoder.ts";
+import { isRunningStatistic, officialSpatialConfig, officialSpatialInit } from "../models/official_spatial_encoder.ts";
+import { lightSpatialConfig, lightSpatialInit } from "../models/spatial_encoder.ts";
 import { insertionRows, insertLearned, textTower } from "../models/text_tower.ts";
 import { timestepEmbedding, unet } from "../models/unet.ts";
 import { Parameters, type Stored } from "../nn/parameters.ts";
@@ -22,7 +23,7 @@ import { Random } from "../random/philox.ts";
 import { encodeSafetensors, Safetensors, type TensorToWrite } from "../weights/safetensors.ts";
 import { torchLayouts } from "../weights/rules.ts";
 import type { BaseModel, Prompt } from "./base_model.ts";
-import type { AnomalyEmbedding, SpatialConfig } from "./embedding.ts";
+import { type AnomalyEmbedding, maskTokens, type SpatialConfig } from "./embedding.ts";
 
 /** One training picture, already a latent. */
 export interface InversionItem {
@@ -42,6 +43,10 @@ export interface InversionSettings {
   readonly tokens: number;
   /** Tokens n of the spatial encoder; 0 for none. */
   readonly spatialTokens: number;
+  /** The light encoder (default), or the official code's of 356 M parameters. */
+  readonly spatialEncoder?: SpatialConfig["kind"];
+  /** Let the official encoder's batch norms use the batch's statistics when images are made, as the official code does. */
+  readonly officialBn?: boolean;
   readonly batch: number;
   /** Steps in all; rates fall to a fifth after 60 % of them. */
   readonly steps: number;
@@ -58,6 +63,16 @@ export interface InversionSettings {
 
 /** Standard deviation of the noise that keeps copies of the initial word apart. */
 const INIT_NOISE = 0.02;
+
+/** Sizes of the encoder that the settings ask for; the official one never reads finer masks than it was made for. */
+function spatialConfigOf(settings: InversionSettings, width: number, side: number): SpatialConfig {
+  const { spatialTokens, spatialEncoder, officialBn } = settings;
+  if (spatialEncoder !== "official") return lightSpatialConfig(spatialTokens, width);
+  return officialSpatialConfig(spatialTokens, width, {
+    side: Math.min(side, 256),
+    generation: officialBn ? "batch" : "running",
+  });
+}
 
 /** A training run on a device. */
 export class Inversion implements Disposable {
@@ -89,8 +104,11 @@ export class Inversion implements Disposable {
       [this.keys.length * tokens, width],
       jitter.map((v, i) => word[i % width] + INIT_NOISE * v),
     );
-    this.#encoder = new Parameters(lightSpatialInit(seed), torchLayouts);
-    this.#spatialConfig = spatialTokens ? lightSpatialConfig(spatialTokens, width) : undefined;
+    this.#spatialConfig = spatialTokens ? spatialConfigOf(settings, width, base.side) : undefined;
+    const source = this.#spatialConfig?.kind === "official"
+      ? officialSpatialInit(this.#spatialConfig, seed)
+      : lightSpatialInit(seed);
+    this.#encoder = new Parameters(source, torchLayouts);
     this.#program = this.#build();
   }
 
@@ -110,9 +128,9 @@ export class Inversion implements Disposable {
     const { maxLength, width } = config.text;
     const latent = [batch, latentSide, latentSide, latentChannels];
     const ea = embedding(this.#table.tensor, input("ids", [batch, tokens], "u32")); // [B, k, D]
-    const learned = this.#spatialConfig
-      ? concat([ea, lightSpatialEncoder(this.#spatialConfig, this.#encoder, input("mask", [batch, side, side, 1]))], 1)
-      : ea; // [B, k + n, D]
+    const es = this.#spatialConfig &&
+      maskTokens(this.#spatialConfig, this.#encoder, input("mask", [batch, side, side, 1]), true);
+    const learned = es ? concat([ea, es.tokens], 1) : ea; // [B, k + n, D]
     const words = insertLearned(
       input("words", [batch, maxLength, width]),
       learned,
@@ -125,7 +143,10 @@ export class Inversion implements Disposable {
       area,
     });
 
-    const trained = [this.#table, ...this.#encoder.variables.values()];
+    const trained = [
+      this.#table,
+      ...[...this.#encoder.variables.values()].filter(({ name }) => !isRunningStatistic(name)),
+    ];
     const grads = gradient(loss, trained.map((v) => v.tensor));
     const rates = [input("embeddingHyper", [8]), ...(trained.length > 1 ? [input("encoderHyper", [8])] : [])];
     const effects: Tensor[] = trained.map((parameter, i) => {
@@ -134,14 +155,14 @@ export class Inversion implements Disposable {
       this.#moments.push(m, v);
       return adam({ parameter, gradient: grads[i], m, v, hyper: rates[i ? 1 : 0] });
     });
-    effects.push(assign(this.#lossSum, add(this.#lossSum.tensor, loss)));
+    effects.push(...es?.effects ?? [], assign(this.#lossSum, add(this.#lossSum.tensor, loss)));
     return compile(gpu, {}, effects);
   }
 
   /** What step `step` is trained on; depends on (seed, step) only. */
   #feed(step: number): Record<string, Float32Array | Uint32Array> {
     const { batch, tokens, spatialTokens, seed, steps, learningRate, encoderLearningRate } = this.settings;
-    const { latentSize, latentSide, latentChannels, side, schedule, config } = this.#base;
+    const { latentSize, latentSide, side, schedule, config } = this.#base;
     const random = new Random(seed, "train/batch", step);
     const { maxLength, width } = config.text;
     const x = new Float32Array(batch * latentSize), eps = new Float32Array(batch * latentSize);

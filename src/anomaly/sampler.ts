@@ -13,7 +13,6 @@ import { dilate, reweightingMap } from "../graph/ops/reweighting.ts";
 import { concat, slice } from "../graph/ops/shape.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { filled, input, Variable } from "../graph/variable.ts";
-import { lightSpatialEncoder } from "../models/spatial_encoder.ts";
 import { insertionRows, insertLearned, learnedColumns, textTower } from "../models/text_tower.ts";
 import { type Context, contextKeys, timestepEmbedding, transformers, unet } from "../models/unet.ts";
 import { Parameters } from "../nn/parameters.ts";
@@ -21,7 +20,7 @@ import { Random } from "../random/philox.ts";
 import { torchLayouts } from "../weights/rules.ts";
 import type { UnetConfig } from "../weights/config.ts";
 import type { BaseModel, Prompt } from "./base_model.ts";
-import type { AnomalyEmbedding } from "./embedding.ts";
+import { type AnomalyEmbedding, maskTokens } from "./embedding.ts";
 
 /** Which adaptive attention re-weighting: none, the official code's, or the paper's Eq. 7 (method: see ARCHITECTURE.md). */
 export type ReweightingForm = "off" | "official" | "paper";
@@ -172,7 +171,7 @@ export class Sampler implements Disposable {
     const learned = embedding.spatial
       ? concat([
         ea,
-        lightSpatialEncoder(embedding.spatial.config, this.#spatial!, input("mask", [batch, side, side, 1])),
+        maskTokens(embedding.spatial.config, this.#spatial!, input("mask", [batch, side, side, 1])).tokens,
       ], 1)
       : ea;
     const words = insertLearned(input("words", [batch, length, width]), learned, input("rows", [batch, length], "u32"));

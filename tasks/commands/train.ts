@@ -36,6 +36,19 @@ export default defineCommand({
       min: 1,
       max: 16,
     },
+    spatialEncoder: {
+      type: "string",
+      description: "The light spatial encoder, or the official code's with 356 million parameters at width 1280.",
+      choices: ["light", "official"],
+      default: "light",
+    },
+    officialBn: {
+      type: "boolean",
+      description:
+        "Normalise by the batch's statistics in the official encoder when images are made too, as the official " +
+        "code does: an image then depends on its batch.",
+      default: false,
+    },
     initializerToken: {
       type: "string",
       value: "word",
@@ -107,6 +120,8 @@ export default defineCommand({
     using inversion = new Inversion(base, items, {
       tokens: options.numVectors,
       spatialTokens: options.numSpatialVectors,
+      spatialEncoder: options.spatialEncoder,
+      officialBn: options.officialBn,
       batch: options.trainBatchSize,
       steps: options.maxTrainSteps,
       seed: options.seed,
