@@ -1,113 +1,23 @@
 /** `pretrain`: a small base model (autoencoder, then U-Net and text tower) from the user's own normal images. */
-import { join } from "node:path";
-import { Tokenizer } from "../../src/data/tokenizer.ts";
-import { toPng } from "../../src/data/image.ts";
 import { UserError } from "../../src/errors.ts";
-import type { Gpu } from "../../src/gpu/device.ts";
-import type { PlanReport } from "../../src/graph/plan.ts";
-import { input } from "../../src/graph/variable.ts";
-import { decode, encode } from "../../src/models/autoencoder.ts";
-import type { Parameters, Stored } from "../../src/nn/parameters.ts";
-import { channelStatistics, foldStatistics, standardise, trainAutoencoder } from "../../src/pretraining/autoencoder.ts";
-import { type CurvePoint, exportModel, isAutoencoder } from "../../src/pretraining/export.ts";
-import { folderImages, proceduralImages, type TrainingImages, withWords } from "../../src/pretraining/images.ts";
-import { newParameters } from "../../src/pretraining/init.ts";
-import { smallModelConfig } from "../../src/pretraining/recipe.ts";
-import { reconstructions, samples } from "../../src/pretraining/sheets.ts";
-import { trainUnet } from "../../src/pretraining/unet.ts";
-import { downsamplingFactor, type ModelConfig } from "../../src/weights/config.ts";
-import { type ModelFolder, openModelFolder } from "../../src/weights/folder.ts";
-import { smallModelFolder } from "../assets.ts";
-import { type Context, defineCommand } from "../command.ts";
+import { type CurvePoint, exportModel } from "../../src/pretraining/export.ts";
+import type { Stored } from "../../src/nn/parameters.ts";
+import { openModelFolder } from "../../src/weights/folder.ts";
+import { isSoftware } from "../adapter.ts";
+import { defineCommand } from "../command.ts";
 import { openGpu } from "../device.ts";
-import type { Flags, OptionsOf } from "../flags.ts";
-import {
-  AUTOENCODER_FILE,
-  keepParameters,
-  keptLatents,
-  keptParameters,
-  metaOf,
-  openLosses,
-  runStage,
-} from "../jobs/pretraining.ts";
-import { type JsonLines, readJsonLines } from "../run_folder.ts";
+import { autoencoderStage, othersOf, prepare, unetStage } from "../jobs/pretraining_stages.ts";
+import { readJsonLines } from "../run_folder.ts";
 import * as shared from "./shared.ts";
 
-const flags = {
-  data: {
-    type: "string",
-    value: "folder",
-    description: "Folder of normal images, searched with its subfolders; a subfolder's name is its caption.",
-    otherwise: "procedural surfaces and defects",
-  },
-  model: {
-    type: "string",
-    value: "folder",
-    description: "Model folder to go on from, instead of starting at random.",
-    otherwise: "a new model",
-  },
-  stage: {
-    type: "string",
-    description: "Train only one of the two networks; for the U-Net alone, --model brings the autoencoder.",
-    choices: ["all", "autoencoder", "unet"],
-    default: "all",
-  },
-  seed: shared.seed,
-  proceduralImages: {
-    type: "integer",
-    unit: "images",
-    description: "How many procedural pictures to train on, where no --data is given.",
-    default: 20000,
-    min: 2,
-  },
-  resolution: {
-    type: "integer",
-    unit: "pixels",
-    description: "Side of the training images, a multiple of 32.",
-    otherwise: "the model's own, 128 for a new one",
-    min: 32,
-    max: 512,
-  },
-  autoencoderSteps: {
-    type: "integer",
-    unit: "steps",
-    description: "How long to train the autoencoder.",
-    default: 20000,
-    min: 1,
-    changeable: true,
-  },
-  maxTrainSteps: { ...shared.maxTrainSteps(20000), description: "How long to train the U-Net and the text tower." },
-  trainBatchSize: { ...shared.trainBatchSize(32), description: "Images in one step of the U-Net." },
-  autoencoderBatchSize: { ...shared.trainBatchSize(16), description: "Crops in one step of the autoencoder." },
-  learningRate: shared.learningRate(0.0008, "Step size for the U-Net and the text tower."),
-  autoencoderLearningRate: shared.learningRate(0.001, "Step size for the autoencoder."),
-  emaDecay: {
-    type: "number",
-    description: "Weight of the past in the averaged weights that are saved.",
-    default: 0.999,
-    min: 0,
-    max: 1,
-  },
-  captionDropout: {
-    type: "number",
-    description: "Share of captions replaced by the empty one, which guidance needs.",
-    default: 0.12,
-    min: 0,
-    max: 1,
-  },
-  validationSteps: {
-    type: "integer",
-    unit: "steps",
-    description: "Make reconstructions and samples this often; 0 for none.",
-    default: 1000,
-    min: 0,
-    changeable: true,
-  },
-  checkpointingSteps: { ...shared.checkpointingSteps, default: 200 },
-  checkpointsTotalLimit: shared.checkpointsTotalLimit,
-} as const satisfies Flags;
+/** Batches of the recipe. On a software adapter a step of these takes half a minute. */
+const GPU_BATCH = { autoencoder: 16, unet: 32 }, SOFTWARE_BATCH = 4;
 
-type Options = OptionsOf<typeof flags>;
+function batchSize(description: string, onGpu: number) {
+  const { type, unit, min, max } = shared.trainBatchSize(onGpu);
+  const otherwise = `${onGpu}, or ${SOFTWARE_BATCH} on a software adapter`;
+  return { type, unit, min, max, description, otherwise } as const;
+}
 
 export default defineCommand({
   name: "pretrain",
@@ -117,23 +27,101 @@ export default defineCommand({
     "trained. The run folder ends with a folder model/ for --model. Long on a software adapter; minutes to hours on a GPU.",
   runFolder: true,
   gpu: true,
-  flags,
+  flags: {
+    data: {
+      type: "string",
+      value: "folder",
+      description: "Folder of normal images, searched with its subfolders; a subfolder's name is its caption.",
+      otherwise: "procedural surfaces and defects",
+    },
+    model: {
+      type: "string",
+      value: "folder",
+      description: "Model folder to go on from, instead of starting at random.",
+      otherwise: "a new model",
+    },
+    stage: {
+      type: "string",
+      description: "Train only one of the two networks; for the U-Net alone, --model brings the autoencoder.",
+      choices: ["all", "autoencoder", "unet"],
+      default: "all",
+    },
+    seed: shared.seed,
+    proceduralImages: {
+      type: "integer",
+      unit: "images",
+      description: "How many procedural pictures to train on, where no --data is given.",
+      default: 20000,
+      min: 2,
+    },
+    resolution: {
+      type: "integer",
+      unit: "pixels",
+      description: "Side of the training images, a multiple of 32.",
+      otherwise: "the model's own, 128 for a new one",
+      min: 32,
+      max: 512,
+    },
+    autoencoderSteps: {
+      type: "integer",
+      unit: "steps",
+      description: "How long to train the autoencoder.",
+      default: 20000,
+      min: 1,
+      changeable: true,
+    },
+    maxTrainSteps: { ...shared.maxTrainSteps(20000), description: "How long to train the U-Net and the text tower." },
+    trainBatchSize: batchSize("Images in one step of the U-Net.", GPU_BATCH.unet),
+    autoencoderBatchSize: batchSize("Crops in one step of the autoencoder.", GPU_BATCH.autoencoder),
+    learningRate: shared.learningRate(0.0008, "Step size for the U-Net and the text tower."),
+    autoencoderLearningRate: shared.learningRate(0.001, "Step size for the autoencoder."),
+    emaDecay: {
+      type: "number",
+      description: "Weight of the past in the averaged weights that are saved.",
+      default: 0.999,
+      min: 0,
+      max: 1,
+    },
+    captionDropout: {
+      type: "number",
+      description: "Share of captions replaced by the empty one, which guidance needs.",
+      default: 0.12,
+      min: 0,
+      max: 1,
+    },
+    validationSteps: {
+      type: "integer",
+      unit: "steps",
+      description: "Make reconstructions and samples this often; 0 for none.",
+      default: 1000,
+      min: 0,
+      changeable: true,
+    },
+    checkpointingSteps: { ...shared.checkpointingSteps, default: 200 },
+    checkpointsTotalLimit: shared.checkpointsTotalLimit,
+  },
   examples: [
     "--data good-parts --out runs/ours",
-    "--autoencoder-steps 300 --autoencoder-batch-size 4 --max-train-steps 300 --train-batch-size 4 --out runs/short",
+    "--autoencoder-steps 300 --max-train-steps 300 --out runs/short",
   ],
   async run(options, context) {
     if (options.stage === "unet" && !options.model) {
       throw new UserError("the U-Net alone needs a trained autoencoder", "give a model folder that has one by --model");
     }
     using start = options.model ? openModelFolder(options.model) : undefined;
-    const gpu = await openGpu(), job = await prepare(options, start, context);
-    const { parameters: made, steps } = await autoencoderStage(gpu, job, options, context);
+    const gpu = await openGpu(), slow = isSoftware(gpu.info);
+    const settings = {
+      ...options,
+      trainBatchSize: options.trainBatchSize ?? (slow ? SOFTWARE_BATCH : GPU_BATCH.unet),
+      autoencoderBatchSize: options.autoencoderBatchSize ?? (slow ? SOFTWARE_BATCH : GPU_BATCH.autoencoder),
+    };
+    const job = await prepare(settings, start, context);
+    const { parameters: made, steps } = await autoencoderStage(gpu, job, settings, context);
     using autoencoder = made;
     const parameters: ReadonlyMap<string, Stored>[] = [await autoencoder.store()];
     if (options.stage === "autoencoder") parameters.push(othersOf(start));
-    else parameters.push(await unetStage(gpu, job, autoencoder, steps, options, context));
-    const { data, seed, maxTrainSteps: unetSteps, trainBatchSize: unetBatch } = options;
+    else parameters.push(await unetStage(gpu, job, autoencoder, steps, settings, context));
+    const { data, seed, maxTrainSteps: unetSteps, trainBatchSize: unetBatch } = settings;
     const folder = context.runFolder.file("model");
     exportModel(folder, {
       config: {
@@ -153,152 +141,3 @@ export default defineCommand({
     context.print(folder);
   },
 });
-
-/** What both stages work on. */
-interface Job {
-  readonly config: ModelConfig;
-  readonly vocab: readonly string[];
-  readonly images: TrainingImages;
-  /** The model to go on from. */
-  readonly start: ModelFolder | undefined;
-  readonly losses: JsonLines<CurvePoint>;
-}
-
-async function prepare(options: Options, start: ModelFolder | undefined, context: Context): Promise<Job> {
-  const side = options.resolution ?? start?.config.resolution ?? 128;
-  let vocab: readonly string[] = start?.vocab ?? shippedVocab();
-  const shape = start?.config ?? smallModelConfig(vocab.length);
-  const unit = downsamplingFactor(shape.autoencoder) * 2 ** (shape.unet.channelMult.length - 1);
-  if (side % unit) {
-    throw new UserError(`--resolution ${side} is no multiple of ${unit}`, "the networks halve the side that often");
-  }
-  const images = options.data
-    ? await folderImages(options.data, side)
-    : proceduralImages(options.seed, options.proceduralImages, side);
-  if (options.data && !start) {
-    vocab = withWords(
-      vocab,
-      Array.from({ length: images.count }, (_, i) => images.caption(i)),
-    );
-  }
-  const config = { ...shape, resolution: side, text: { ...shape.text, vocabSize: vocab.length } };
-  return { config, vocab, images, start, losses: await openLosses(context) };
-}
-
-/** Word pieces of the model that ships with the program. */
-function shippedVocab(): string[] {
-  return Deno.readTextFileSync(join(smallModelFolder(), "vocab.txt")).split(/\r?\n/).filter((word) => word !== "");
-}
-
-/** Parameters of the starting model that the autoencoder's stage leaves as they are. */
-function othersOf(start: ModelFolder | undefined): Map<string, Stored> {
-  const names = start?.names().filter((name) => !isAutoencoder(name)) ?? [];
-  return new Map(names.map((name) => [name, start!.tensor(name)]));
-}
-
-function describe(context: Context, what: string, parameters: Parameters, report: PlanReport): void {
-  const mib = (bytes: number) => `${Math.ceil(bytes / 2 ** 20)} MiB`;
-  const count = [...parameters.variables.values()].reduce((sum, v) => sum + v.shape.reduce((a, b) => a * b, 1), 0);
-  context.log(
-    `${what}: ${(count / 1e6).toFixed(2)} M parameters, ${(report.flops / 1e9).toFixed(1)} GFLOP a step; ` +
-      `${mib(report.activationBytes)} for activations and gradients, ${mib(report.leafBytes)} for weights and moments`,
-  );
-}
-
-/** Trains the autoencoder, or takes that of the starting model or of an earlier call. */
-async function autoencoderStage(gpu: Gpu, job: Job, options: Options, context: Context) {
-  const { config, images, start, losses } = job, { runFolder } = context;
-  const meta = metaOf(context.checkpoint);
-  if (meta?.stage === "unet" && meta.before > 0) {
-    config.scaleFactor = 1;
-    const autoencoder = newParameters(options.seed, keptParameters(AUTOENCODER_FILE, context));
-    makeAutoencoder(config, autoencoder);
-    return { parameters: autoencoder, steps: meta.before };
-  }
-  const autoencoder = newParameters(options.seed, start);
-  makeAutoencoder(config, autoencoder);
-  if (options.stage === "unet") return { parameters: autoencoder, steps: 0 };
-  const steps = options.autoencoderSteps;
-  using trainer = trainAutoencoder(gpu, config.autoencoder, autoencoder, images, {
-    seed: options.seed,
-    batch: options.autoencoderBatchSize,
-    steps,
-    learningRate: options.autoencoderLearningRate,
-  });
-  describe(context, "autoencoder", autoencoder, trainer.report);
-  await runStage(trainer, {
-    ...options,
-    stage: "autoencoder",
-    label: "autoencoder",
-    steps,
-    before: 0,
-    losses,
-    validate: async (step) => {
-      const sheet = await reconstructions(gpu, config, autoencoder, images);
-      await runFolder.write(`validation/autoencoder-${number(step)}.png`, toPng(sheet));
-    },
-  }, context);
-  // Standardised latents: the U-Net learns best from numbers of mean 0 and deviation 1.
-  const few = { ...images, count: Math.min(images.count, options.stage === "autoencoder" ? 1024 : Infinity) };
-  const { latents } = await keptLatents(gpu, config, autoencoder, few, latentsName(steps), context);
-  const stored = await autoencoder.store();
-  foldStatistics(stored, channelStatistics(latents, config.autoencoder.embedDim));
-  autoencoder.restore(stored);
-  config.scaleFactor = 1;
-  await keepParameters(stored, AUTOENCODER_FILE, context);
-  return { parameters: autoencoder, steps };
-}
-
-/** Trains U-Net and text tower; their averaged weights. */
-async function unetStage(
-  gpu: Gpu,
-  job: Job,
-  autoencoder: Parameters,
-  before: number,
-  options: Options,
-  context: Context,
-): Promise<Map<string, Stored>> {
-  const { config, vocab, images, start, losses } = job, { runFolder } = context, { maxLength } = config.text;
-  const { latents, captions } = await keptLatents(gpu, config, autoencoder, images, latentsName(before), context);
-  if (before) standardise(latents, channelStatistics(latents, config.autoencoder.embedDim));
-  else for (let i = 0; i < latents.length; i++) latents[i] *= config.scaleFactor;
-  const tokenizer = new Tokenizer(vocab), ids = captions.map((text) => tokenizer.encode(text, maxLength));
-  const empty = tokenizer.encode("", maxLength);
-  using networks = newParameters(options.seed, start);
-  using average = newParameters(options.seed, start);
-  using trainer = trainUnet(gpu, config, networks, average, { latents, captions: ids, empty }, {
-    seed: options.seed,
-    batch: options.trainBatchSize,
-    steps: options.maxTrainSteps,
-    learningRate: options.learningRate,
-    captionDropout: options.captionDropout,
-    averageDecay: options.emaDecay,
-  });
-  describe(context, "U-Net and text tower", networks, trainer.report);
-  const shown = [...new Set(captions)].slice(0, 4).map((text) => tokenizer.encode(text, maxLength));
-  await runStage(trainer, {
-    ...options,
-    stage: "unet",
-    label: "U-Net",
-    steps: options.maxTrainSteps,
-    before,
-    losses,
-    validate: async (step) => {
-      const sheet = await samples(gpu, config, autoencoder, average, shown, empty);
-      await runFolder.write(`validation/unet-${number(step)}.png`, toPng(sheet));
-    },
-  }, context);
-  return await average.store();
-}
-
-const number = (step: number) => String(step).padStart(6, "0");
-
-/** Latents belong to the autoencoder's last step; 0 where it is the starting model's own. */
-const latentsName = (autoencoderSteps: number) => `latents-${autoencoderSteps}`;
-
-/** Makes all of the autoencoder's parameters, so that they can be stored whole. */
-function makeAutoencoder(config: ModelConfig, parameters: Parameters): void {
-  const { autoencoder } = config, side = config.resolution / downsamplingFactor(autoencoder);
-  encode(autoencoder, parameters, input("image", [1, config.resolution, config.resolution, autoencoder.inChannels]));
-  decode(autoencoder, parameters, input("latent", [1, side, side, autoencoder.embedDim]));
-}
