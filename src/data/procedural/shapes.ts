@@ -28,7 +28,14 @@ export function place(random: Random, object?: Field, margin = 16): Point {
 }
 
 /** A random walk of `steps` segments that starts at a point, its direction jittered at each. */
-export function walk(random: Random, start: Point, steps: number, step: number, jitter: number, angle?: number): Point[] {
+export function walk(
+  random: Random,
+  start: Point,
+  steps: number,
+  step: number,
+  jitter: number,
+  angle?: number,
+): Point[] {
   const points: Point[] = [start];
   let direction = angle ?? random.uniform(0, 2 * Math.PI), [x, y] = start;
   for (let k = 0; k < steps; k++) {
@@ -45,13 +52,23 @@ export function walk(random: Random, start: Point, steps: number, step: number, 
  * @param width in pixels, by the position along the line, 0…1
  * @param alpha where to add it (maximum)
  */
-export function stroke(points: readonly Point[], width: (t: number) => number, alpha: Field = new Float32Array(AREA)): Field {
+export function stroke(
+  points: readonly Point[],
+  width: (t: number) => number,
+  alpha: Field = new Float32Array(AREA),
+): Field {
   const segments = points.length - 1;
   for (let s = 0; s < segments; s++) {
-    const [ax, ay] = points[s], [bx, by] = points[s + 1], dx = bx - ax, dy = by - ay, reach = 1 + Math.max(width(s / segments), width((s + 1) / segments)) / 2;
+    const [ax, ay] = points[s],
+      [bx, by] = points[s + 1],
+      dx = bx - ax,
+      dy = by - ay,
+      reach = 1 + Math.max(width(s / segments), width((s + 1) / segments)) / 2;
     const length2 = dx * dx + dy * dy || 1e-9;
-    const x0 = Math.max(0, Math.floor(Math.min(ax, bx) - reach)), x1 = Math.min(SIZE - 1, Math.ceil(Math.max(ax, bx) + reach));
-    const y0 = Math.max(0, Math.floor(Math.min(ay, by) - reach)), y1 = Math.min(SIZE - 1, Math.ceil(Math.max(ay, by) + reach));
+    const x0 = Math.max(0, Math.floor(Math.min(ax, bx) - reach)),
+      x1 = Math.min(SIZE - 1, Math.ceil(Math.max(ax, bx) + reach));
+    const y0 = Math.max(0, Math.floor(Math.min(ay, by) - reach)),
+      y1 = Math.min(SIZE - 1, Math.ceil(Math.max(ay, by) + reach));
     for (let y = y0; y <= y1; y++) {
       for (let x = x0; x <= x1; x++) {
         const t = clamp(((x - ax) * dx + (y - ay) * dy) / length2), d = Math.hypot(x - ax - t * dx, y - ay - t * dy);
@@ -77,16 +94,21 @@ export interface Blob {
  */
 export function blob(random: Random, centre: Point, radius: number, rough = 0.5, maxStretch = 1.6): Blob {
   const terms = [2, 3, 4, 5].map((k) => [k, rough * 0.32 * random.normal() / k, random.uniform(0, 6.3)]);
-  const stretch = Math.sqrt(random.uniform(1, maxStretch)), turn = random.uniform(0, Math.PI), ct = Math.cos(turn), st = Math.sin(turn);
+  const stretch = Math.sqrt(random.uniform(1, maxStretch)),
+    turn = random.uniform(0, Math.PI),
+    ct = Math.cos(turn),
+    st = Math.sin(turn);
   const contour = new Float32Array(256);
   for (let k = 0; k < 256; k++) {
     const a = 2 * Math.PI * k / 256;
-    contour[k] = radius * Math.max(0.3, 1 + terms.reduce((sum, [n, size, phase]) => sum + 2 * size * Math.cos(n * a + phase), 0));
+    contour[k] = radius *
+      Math.max(0.3, 1 + terms.reduce((sum, [n, size, phase]) => sum + 2 * size * Math.cos(n * a + phase), 0));
   }
   const depth = new Float32Array(AREA);
   for (let y = 0, i = 0; y < SIZE; y++) {
     for (let x = 0; x < SIZE; x++, i++) {
-      const u = ((x - centre[0]) * ct + (y - centre[1]) * st) / stretch, v = ((y - centre[1]) * ct - (x - centre[0]) * st) * stretch;
+      const u = ((x - centre[0]) * ct + (y - centre[1]) * st) / stretch,
+        v = ((y - centre[1]) * ct - (x - centre[0]) * st) * stretch;
       const a = Math.atan2(v, u) / (2 * Math.PI) * 256 + 256, k = Math.floor(a), f = a - k;
       depth[i] = contour[k & 255] * (1 - f) + contour[(k + 1) & 255] * f - Math.hypot(u, v);
     }

@@ -1,0 +1,121 @@
+import assert from "node:assert/strict";
+import { caption, maskCaption } from "../../src/data/procedural/captions.ts";
+import { damage, DEFECTS } from "../../src/data/procedural/defects.ts";
+import { AREA, blur, colorName, hsv, noise } from "../../src/data/procedural/noise.ts";
+import { binaryMask, pretrainingSample, quantise } from "../../src/data/procedural/sample.ts";
+import { MATERIALS, surface } from "../../src/data/procedural/surfaces.ts";
+import { damagedPart, PARTS, wholePart } from "../../fixtures/parts/heldout.ts";
+import { Random } from "../../src/random/philox.ts";
+
+Deno.test("a pretraining picture depends on its seed and index alone", () => {
+  const late = pretrainingSample(5, 9), again = pretrainingSample(5, 9);
+  pretrainingSample(5, 8);
+  assert.deepEqual(late, again);
+  assert.notDeepEqual(pretrainingSample(5, 10).image, late.image);
+  assert.notDeepEqual(pretrainingSample(6, 9).image, late.image);
+});
+
+Deno.test("noise has mean 0 and deviation 1, also where three running means stand for the Gaussian", () => {
+  for (const sigma of [0, 1.5, 12, 40]) {
+    const values = noise(new Random(1, "test", sigma), sigma);
+    const mean = values.reduce((a, b) => a + b) / AREA, square = values.reduce((a, b) => a + b * b, 0) / AREA;
+    assert.ok(Math.abs(mean) < 1e-4 && Math.abs(square - 1) < 1e-3, `σ ${sigma}: mean ${mean}, square ${square}`);
+  }
+});
+
+Deno.test("the filter keeps the sum, spreads a point by its σ and wraps at the edges", () => {
+  for (const sigma of [1.5, 6]) {
+    const point = new Float32Array(AREA);
+    point[0] = 1;
+    blur(point, sigma, 0);
+    let sum = 0, variance = 0;
+    for (let x = 0; x < 128; x++) sum += point[x], variance += point[x] * (x < 64 ? x : x - 128) ** 2;
+    assert.ok(Math.abs(sum - 1) < 1e-5);
+    assert.ok(Math.abs(Math.sqrt(variance) / sigma - 1) < 0.1, `σ ${sigma} became ${Math.sqrt(variance)}`);
+  }
+});
+
+Deno.test("every kind of damage on a surface and on a part: nothing outside the mask differs, most inside does", () => {
+  for (const [k, kind] of DEFECTS.entries()) {
+    for (const material of ["leather", "washer"] as const) {
+      const random = new Random(3, `test ${material}`, k),
+        good = surface(random, material),
+        bad = damage(random, good, kind);
+      const before = quantise(good.rgb), after = quantise(bad.rgb), mask = binaryMask(bad.alpha);
+      let inside = 0, changed = 0;
+      for (let i = 0; i < AREA; i++) {
+        const differs = [0, 1, 2].some((c) => before[3 * i + c] !== after[3 * i + c]);
+        if (mask[i] === 0) assert.ok(!differs, `${kind} on ${material} changed pixel ${i} outside its mask`);
+        else inside++, changed += differs ? 1 : 0;
+      }
+      assert.ok(inside >= 20, `${kind} on ${material} covers ${inside} pixels`);
+      assert.ok(changed > 0.5 * inside, `${kind} on ${material} changed ${changed} of ${inside} pixels`);
+    }
+  }
+});
+
+Deno.test("surfaces stay near 0…1, differ from each other and use every hue", () => {
+  const colors = new Set<string>();
+  for (const material of MATERIALS) {
+    for (let k = 0; k < 6; k++) {
+      const { rgb, color } = surface(new Random(4, material, k), material);
+      colors.add(colorName(color));
+      assert.ok(rgb.every((v) => v > -0.3 && v < 1.9), material);
+      const image = quantise(rgb), mean = image.reduce((a, b) => a + b) / image.length;
+      assert.ok(image.some((v) => Math.abs(v - mean) > 8), `${material} is flat`);
+    }
+  }
+  for (const color of ["red", "orange", "green", "blue", "purple", "gray"]) assert.ok(colors.has(color), `no ${color}`);
+});
+
+Deno.test("colours have their names", () => {
+  const names = [[0, 1, 1], [0.33, 1, 1], [0.66, 1, 1], [0, 0, 1], [0, 0, 0.5], [0, 0, 0.1]].map(([h, s, v]) =>
+    colorName(hsv(h, s, v))
+  );
+  assert.deepEqual(names, ["red", "green", "blue", "white", "gray", "black"]);
+});
+
+Deno.test("the mixture: about 30 % whole, 60 % damaged, 10 % mask pictures, which show their own mask", () => {
+  const counts = { whole: 0, damaged: 0, mask: 0 }, total = 200;
+  for (let k = 0; k < total; k++) {
+    const sample = pretrainingSample(2, k), covered = sample.mask.reduce((sum, v) => sum + v, 0);
+    counts[sample.maskPicture ? "mask" : sample.defect ? "damaged" : "whole"]++;
+    assert.equal(covered > 0, sample.defect !== undefined);
+    if (sample.maskPicture) assert.ok(sample.mask.every((v, i) => sample.image[3 * i + 1] === v));
+  }
+  assert.ok(
+    Math.abs(counts.whole / total - 0.3) < 0.1 && Math.abs(counts.mask / total - 0.1) < 0.07,
+    JSON.stringify(counts),
+  );
+});
+
+Deno.test("captions hold only words of the model's vocabulary, fit 24 positions and never name a held-out defect", () => {
+  const path = new URL("../../fixtures/small-ldm/vocab.txt", import.meta.url);
+  const vocabulary = new Set(Deno.readTextFileSync(path).split("\n"));
+  const heldOut = Object.values(PARTS).flatMap((part) => part.defects);
+  assert.equal(new Set([...heldOut, ...DEFECTS]).size, heldOut.length + DEFECTS.length);
+  const random = new Random(8, "test");
+  for (let k = 0; k < 2000; k++) {
+    const material = random.pick(MATERIALS),
+      color = colorName(hsv(random.uniform(), random.uniform(), random.uniform()));
+    const defect = random.chance(0.7) ? random.pick(DEFECTS) : undefined;
+    const text = defect && random.chance(0.2)
+      ? maskCaption(random, defect)
+      : caption(random, { material, color, defect });
+    const words = text.match(/[a-z]+|[^a-z\s]/g)!;
+    assert.ok(words.length <= 11, text);
+    for (const word of words) assert.ok(vocabulary.has(word) && !heldOut.includes(word), `${word} in “${text}”`);
+  }
+});
+
+Deno.test("few-shot parts: reproducible, and every damage lies on its own picture", () => {
+  for (const [name, part] of Object.entries(PARTS)) {
+    const good = wholePart(new Random(1, name), part), same = wholePart(new Random(1, name), part);
+    assert.deepEqual(good.rgb, same.rgb);
+    for (const kind of part.defects) {
+      const { alpha } = damagedPart(new Random(1, name), part, kind),
+        covered = binaryMask(alpha).filter((v) => v > 0).length;
+      assert.ok(covered > 10 && covered < AREA / 4, `${name} ${kind}: ${covered} pixels`);
+    }
+  }
+});
