@@ -43,8 +43,8 @@ export interface InversionSettings {
   readonly tokens: number;
   /** Tokens n of the spatial encoder; 0 for none. */
   readonly spatialTokens: number;
-  /** The light encoder (default), or the official code's of 356 M parameters. */
-  readonly spatialEncoder?: SpatialConfig["kind"];
+  /** The light encoder (default), the official code's of 356 M parameters, or one of these sizes. */
+  readonly spatialEncoder?: SpatialConfig["kind"] | SpatialConfig;
   /** Let the official encoder's batch norms use the batch's statistics when images are made, as the official code does. */
   readonly officialBn?: boolean;
   readonly batch: number;
@@ -67,6 +67,10 @@ const INIT_NOISE = 0.02;
 /** Sizes of the encoder that the settings ask for; the official one never reads finer masks than it was made for. */
 function spatialConfigOf(settings: InversionSettings, width: number, side: number): SpatialConfig {
   const { spatialTokens, spatialEncoder, officialBn } = settings;
+  if (typeof spatialEncoder === "object") {
+    if (spatialEncoder.tokens === spatialTokens && spatialEncoder.width === width) return spatialEncoder;
+    throw new Error(`the spatial encoder must make ${spatialTokens} tokens of width ${width}`);
+  }
   if (spatialEncoder !== "official") return lightSpatialConfig(spatialTokens, width);
   return officialSpatialConfig(spatialTokens, width, {
     side: Math.min(side, 256),

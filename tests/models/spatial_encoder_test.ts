@@ -3,6 +3,10 @@
  * of statistics, all gradients (as derivatives along random directions), the running statistics that a batch leaves.
  */
 import assert from "node:assert/strict";
+import { BaseModel } from "../../src/anomaly/base_model.ts";
+import { decodeEmbedding, encodeEmbedding } from "../../src/anomaly/embedding.ts";
+import { Inversion } from "../../src/anomaly/inversion.ts";
+import { Sampler } from "../../src/anomaly/sampler.ts";
 import { compile } from "../../src/graph/compile.ts";
 import { gradient } from "../../src/graph/gradient.ts";
 import type { Tensor } from "../../src/graph/tensor.ts";
@@ -16,6 +20,7 @@ import {
   type Statistics,
 } from "../../src/models/official_spatial_encoder.ts";
 import { Parameters } from "../../src/nn/parameters.ts";
+import { Random } from "../../src/random/philox.ts";
 import { FormulaWeights } from "../../src/weights/formula.ts";
 import { torchLayouts } from "../../src/weights/rules.ts";
 import { conv2dForward, linearForward } from "../reference/gemm.ts";
@@ -23,8 +28,9 @@ import { batchNormForward, batchNormInferenceForward } from "../reference/norms.
 import { leakyReluForward, preluForward } from "../reference/pointwise.ts";
 import { resizeBilinearForward } from "../reference/resample.ts";
 import { dot, map, type NDArray, ndarray, normals, reshape, uniforms } from "../support/arrays.ts";
-import { assertClose } from "../support/close.ts";
+import { assertClose, relativeL2 } from "../support/close.ts";
 import { gpu } from "../support/ops.ts";
+import { writeTinyModel } from "../support/tiny_model.ts";
 
 const CONFIG: OfficialSpatialConfig = {
   ...officialSpatialConfig(2, 8, { side: 40 }),
@@ -265,4 +271,67 @@ Deno.test("official spatial encoder: a mask too small for its strides is refused
   using p = new Parameters(new FormulaWeights("toy"), torchLayouts);
   const config = officialSpatialConfig(1, 8, { side: 16 });
   assert.throws(() => officialSpatialEncoder(config, p, input("mask", [1, 16, 16, 1])), /at least 32 × 32/);
+});
+
+Deno.test({
+  name: "official spatial encoder: trains in an inversion, resumes to the bit, and its file samples",
+  sanitizeResources: false,
+  sanitizeOps: false,
+  async fn() {
+    const folder = Deno.makeTempDirSync();
+    try {
+      writeTinyModel(folder);
+      using base = new BaseModel(gpu, folder, "f32");
+      const { side, latentSize, latentSide } = base, mask = new Float32Array(side ** 2).fill(1, 100, 300);
+      const item = { key: "part+defect", latentMask: new Float32Array(latentSide ** 2).fill(1, 5, 30), mask };
+      const items = [1, 2].map((i) => ({ ...item, moments: new Random(i, "moments").normals(2 * latentSize) }));
+      const settings = {
+        tokens: 2,
+        spatialTokens: 1,
+        spatialEncoder: { ...CONFIG, tokens: 1, width: 32, side: 32 },
+        batch: 2,
+        steps: 3,
+        seed: 1,
+        learningRate: 0.005,
+        encoderLearningRate: 0.001,
+        initializerToken: "defect",
+        area: true,
+        templates: ["a photo of a *"],
+      };
+      using once = new Inversion(base, items, settings);
+      await once.advance(2);
+      const saved = await once.save(), loss = await once.advance(3);
+      using again = new Inversion(base, items, settings);
+      again.load(saved, "checkpoint");
+      assert.equal(await again.advance(3), loss);
+      const learned = decodeEmbedding(encodeEmbedding(await again.embedding()), "embeddings");
+      const parameters = learned.spatial!.parameters,
+        initial = officialSpatialInit(learned.spatial!.config as OfficialSpatialConfig, 1);
+      for (const name of ["input_layer.0.weight", "input_layer.1.running_var", "styles.0.linear.weight"]) {
+        const { shape, data } = parameters.get(`${PREFIX}.${name}`)!, start = initial.get(`${PREFIX}.${name}`, shape);
+        assert.ok(data.some((v, i) => v !== start[i]), `${name} has not moved`);
+      }
+      using sampler = new Sampler(base, learned, {
+        batch: 1,
+        steps: 2,
+        eta: 1,
+        guidance: 1,
+        reweighting: "off",
+        seed: 1,
+      });
+      const job = {
+        stream: "pair",
+        index: 0,
+        attempt: 0,
+        prompt: base.prompt("a photo of a *"),
+        tokens: learned.table,
+      };
+      const [one] = await sampler.sample([{ ...job, mask }]),
+        [other] = await sampler.sample([{ ...job, mask: mask.map((v) => 1 - v) }]);
+      assert.ok(one.every(Number.isFinite));
+      assert.ok(relativeL2(one, other) > 1e-6, "the mask does not reach the picture");
+    } finally {
+      Deno.removeSync(folder, { recursive: true });
+    }
+  },
 });
