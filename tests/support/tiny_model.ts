@@ -5,7 +5,7 @@
 import { join } from "node:path";
 import { input } from "../../src/graph/variable.ts";
 import type { Tensor } from "../../src/graph/tensor.ts";
-import { decode, encode } from "../../src/models/autoencoder.ts";
+import { AUTOENCODER_PREFIX, decode, encode } from "../../src/models/autoencoder.ts";
 import { textTower, TOKEN_TABLE } from "../../src/models/text_tower.ts";
 import { unet } from "../../src/models/unet.ts";
 import { Parameters } from "../../src/nn/parameters.ts";
@@ -100,6 +100,20 @@ export function modelShapes(config: ModelConfig): Map<string, readonly number[]>
 }
 
 /**
+ * A decoder whose pixels do not mix: each latent pixel becomes a block of one colour. A sampled picture then has few, whole
+ * blocks above a threshold, as a mask has, where random kernels would give a thousand specks.
+ */
+function blocky(name: string, [out, inputs, kernel]: readonly number[], data: Float32Array): Float32Array {
+  if (!name.startsWith(`${AUTOENCODER_PREFIX}.decoder.`) || kernel !== 3) return data;
+  const subPixels = name.endsWith("decoder.conv_out.weight") ? tinyModelConfig().autoencoder.patchSize ** 2 : 1;
+  return data.map((_, i) => {
+    const tap = i % 9, input = Math.floor(i / 9) % inputs, output = Math.floor(i / 9 / inputs) % out;
+    if (tap !== 4) return 0;
+    return 3 * data[((output - output % subPixels) * inputs + input) * 9 + 4]; // 3: the variance of nine taps in one
+  });
+}
+
+/**
  * Writes the tiny model.
  * @param folder where; made if missing
  * @param salt another salt gives another model of the same sizes
@@ -107,7 +121,7 @@ export function modelShapes(config: ModelConfig): Map<string, readonly number[]>
 export function writeTinyModel(folder: string, salt = "tiny", config: ModelConfig = tinyModelConfig()): void {
   const weights = new FormulaWeights(salt), tensors: Record<string, TensorToWrite> = {};
   for (const [name, shape] of [...modelShapes(config)].sort(([a], [b]) => a < b ? -1 : 1)) {
-    tensors[name] = { dtype: "F32", shape: [...shape], data: weights.get(name, shape) };
+    tensors[name] = { dtype: "F32", shape: [...shape], data: blocky(name, shape, weights.get(name, shape)) };
   }
   Deno.mkdirSync(folder, { recursive: true });
   writeSafetensors(join(folder, "model.safetensors"), tensors);

@@ -1,0 +1,247 @@
+/**
+ * The commands after one another on the tiny model: what is written and where, that it is right, and that it depends on
+ * the seed and the index alone.
+ */
+import assert from "node:assert/strict";
+import { binaryMask, loadImage, loadMask } from "../../src/data/image.ts";
+import type { ManifestRecord } from "../../tasks/jobs/pairs.ts";
+import { featherMask } from "../../src/anomaly/paste.ts";
+import { decodeEmbedding } from "../../src/anomaly/embedding.ts";
+import { listImages } from "../../src/data/mvtec.ts";
+import { TINY_PAIRS, TINY_PARTS } from "../support/tiny_data.ts";
+import { exists, Workshop } from "./program.ts";
+
+const shop = new Workshop();
+const KINDS = Object.entries(TINY_PARTS).flatMap(([part, { defects }]) => defects.map((defect) => ({ part, defect })));
+
+/** Only the first two pairs of six may be learnt from: the pixels of the others are made unreadable, their headers kept. */
+for (const { part, defect } of KINDS) {
+  for (let i = TINY_PAIRS / 3; i < TINY_PAIRS; i++) {
+    for (const path of [`test/${defect}/00${i}.png`, `ground_truth/${defect}/00${i}_mask.png`]) {
+      const bytes = Deno.readFileSync(shop.file("data", part, path));
+      Deno.writeFileSync(shop.file("data", part, path), bytes.fill(0x55, 33));
+    }
+  }
+}
+await Deno.writeFile(shop.file("data/plate/test/good/000.png"), new Uint8Array(10));
+
+const TRAIN = "train --data @data --model @model --max-train-steps 6 --train-batch-size 2 --augmented-copies 2";
+const TRAIN_MASKS =
+  "train-masks --data @data --model @model --max-train-steps 6 --train-batch-size 2 --augmented-copies 2";
+const MASKS = "generate-masks --data @data --model @model --masks-run @mask-run --steps 3 --count 4 --threshold 0.6 " +
+  "--batch-size 4";
+const PAIRS = "generate --data @data --model @model --train-run @run --steps 3 --masks @masks";
+
+/** Runs a test on the folder that all tests share. */
+function test(name: string, fn: () => void | Promise<void>): void {
+  Deno.test({ name, fn, sanitizeResources: false, sanitizeOps: false });
+}
+
+/** Records of a run's manifest. */
+function manifest(folder: string): ManifestRecord[] {
+  return Deno.readTextFileSync(shop.file(folder, "manifest.jsonl")).trimEnd().split("\n").map((line) =>
+    JSON.parse(line)
+  );
+}
+
+/** PNG files of a run. */
+const pictures = (folder: string) => shop.contents(folder, (path) => path.endsWith(".png"));
+
+test("train leaves embeddings, an encoder, losses, pictures and checkpoints, and reads no test image", async () => {
+  const options = "--checkpointing-steps 2 --validation-steps 4 --num-validation-images 1";
+  await shop.good(`${TRAIN} ${options} --out @run`);
+  const file = shop.file("run/embeddings.safetensors");
+  const { keys, tokens, width, table, spatial } = decodeEmbedding(Deno.readFileSync(file), file);
+  assert.deepEqual(keys, KINDS.map(({ part, defect }) => `${part}+${defect}`));
+  assert.deepEqual([tokens, width, spatial?.config.tokens], [8, 32, 4]);
+  assert.ok(table.every(Number.isFinite) && new Set(table).size > table.length / 2);
+  const lines = Deno.readTextFileSync(shop.file("run/loss.jsonl")).trimEnd().split("\n").map((line) =>
+    JSON.parse(line)
+  );
+  assert.deepEqual(lines.map(({ step }) => step), [2, 4, 6]);
+  assert.ok(lines.every(({ loss }) => loss > 0 && loss < 100), JSON.stringify(lines));
+  assert.deepEqual([...Deno.readDirSync(shop.file("run/checkpoints"))].map(({ name }) => name).sort(), [
+    "00000004.ckpt",
+    "00000006.ckpt",
+  ]);
+  assert.equal(JSON.parse(Deno.readTextFileSync(shop.file("run/config.json")))["max-train-steps"], 6);
+  assert.equal(exists(shop.file("run/.lock")), false);
+  const sheet = await loadImage(shop.file("run/validation/step-000004.png"));
+  assert.ok(sheet.width >= 3 * 32 && sheet.height >= KINDS.length * 32); // source, mask and result of each kind
+});
+
+test("train-masks leaves embeddings without an encoder", async () => {
+  await shop.good(`${TRAIN_MASKS} --out @mask-run`);
+  const file = shop.file("mask-run/embeddings.safetensors");
+  const { keys, tokens, spatial } = decodeEmbedding(Deno.readFileSync(file), file);
+  assert.deepEqual([keys.length, tokens, spatial], [KINDS.length, 4, undefined]);
+});
+
+test("generate-masks makes the count asked for, binary, not empty, at the model's size", async () => {
+  const { err } = await shop.good(`${MASKS} --out @masks`);
+  assert.match(err, /masks: 16 masks in .* too many pieces/); // some were refused, and replaced
+  assert.doesNotMatch(err, /placed from real ones/);
+  const names = KINDS.flatMap(({ part, defect }) => [0, 1, 2, 3].map((i) => `${part}/${defect}/00${i}.png`));
+  assert.deepEqual(Object.keys(pictures("masks")).sort(), names.sort());
+  for (const name of names) {
+    const image = await loadImage(shop.file("masks", name)), mask = binaryMask(image);
+    assert.deepEqual([image.width, image.height], [32, 32]);
+    assert.ok(image.data.every((value) => value === 0 || value === 255) && mask.data.includes(1), name);
+  }
+  assert.ok(new Set(Object.values(pictures("masks"))).size > 10, `the masks are alike: ${err}`);
+});
+
+test("generate writes pairs of the sources' size whose background is the source's, and a manifest of all", async () => {
+  await shop.good(`${PAIRS} --count 4 --batch-size 4 --out @pairs`);
+  const records = manifest("pairs");
+  assert.deepEqual(
+    records.map(({ part, defect, index }) => `${part} ${defect} ${index}`),
+    KINDS.flatMap(({ part, defect }) => [0, 1, 2, 3].map((i) => `${part} ${defect} ${i}`)),
+  );
+  assert.deepEqual(Object.keys(pictures("pairs")).sort(), records.flatMap(({ image, mask }) => [image, mask]).sort());
+  let compared = 0;
+  for (const record of records) {
+    const { part, defect, index } = record, size = TINY_PARTS[part as keyof typeof TINY_PARTS];
+    assert.equal(record.image, `${part}/test/${defect}/000${index}.png`);
+    assert.equal(record.mask, `${part}/ground_truth/${defect}/000${index}_mask.png`);
+    assert.match(record.source, new RegExp(`^${part}/train/good/00[0-3]\\.png$`));
+    assert.equal(record.maskSource, `${part}/${defect}/00${index % 4}.png`);
+    assert.match(`${record.model} ${record.embeddings}`, /^[0-9a-f]{64} [0-9a-f]{64}$/);
+    assert.ok(record.adapter && record.accepted && record.settings.steps === 3 && record.seed === 0);
+    const image = await loadImage(shop.file("pairs", record.image));
+    const source = await loadImage(shop.file("data", record.source));
+    const drawn = await loadImage(shop.file("pairs", record.mask)), mask = binaryMask(drawn);
+    assert.deepEqual([image.width, image.height, mask.width, mask.height], [
+      ...[size.width, size.height],
+      ...[size.width, size.height],
+    ]);
+    assert.ok(drawn.data.every((value) => value === 0 || value === 255));
+    const opacity = featherMask(mask, 3 * Math.max(1, size.width / 32));
+    let changed = 0;
+    opacity.forEach((alpha, i) => {
+      for (let k = 3 * i; k < 3 * i + 3; k++) {
+        if (alpha === 0) assert.equal(image.data[k], source.data[k], `${record.image}, pixel ${i}`);
+        else if (image.data[k] !== source.data[k]) changed++;
+      }
+      if (alpha === 0) compared++;
+    });
+    assert.ok(changed > 0, `${record.image} is its source`);
+    assert.ok(record.figures.changeInside > 0 && record.figures.changeOutside === 0);
+  }
+  assert.ok(compared > 1000, `only ${compared} pixels lie away from the masks`);
+  assert.ok(new Set(records.map(({ source }) => source)).size > 2, "all pairs are drawn into the same images");
+});
+
+test("the same command gives the same bytes: training, masks and pairs", async () => {
+  await shop.good(`${TRAIN} --checkpointing-steps 2 --validation-steps 4 --num-validation-images 1 --out @run-2`);
+  assert.deepEqual(shop.products("run-2"), shop.products("run"));
+  await shop.good(`${MASKS} --out @masks-2`);
+  assert.deepEqual(shop.products("masks-2"), shop.products("masks"));
+  await shop.good(`${PAIRS} --count 4 --batch-size 4 --out @pairs-2`);
+  assert.deepEqual(shop.products("pairs-2"), shop.products("pairs"));
+  await shop.good(`${PAIRS} --count 4 --batch-size 4 --seed 1 --part weave --out @pairs-3`);
+  const first = shop.products("pairs"), other = shop.products("pairs-3");
+  for (const { image } of manifest("pairs-3")) assert.notEqual(other[image], first[image], `${image} ignores the seed`);
+});
+
+test("pair i depends on neither batch size nor count, nor on which other kinds are made", async () => {
+  const all = pictures("pairs");
+  const runs = [
+    ["--count 3 --batch-size 1 --part plate", 2 * 3 * 2],
+    ["--count 4 --batch-size 3", 2 * 4 * 4],
+    ["--count 1 --batch-size 2 --defect stain,dent", 2 * 1 * 2],
+    ["--count 2 --batch-size 7 --part weave --defect stain", 2 * 2],
+  ] as const;
+  for (const [k, [options, files]] of runs.entries()) {
+    await shop.good(`${PAIRS} ${options} --out @part-${k}`);
+    const some = pictures(`part-${k}`);
+    assert.equal(Object.keys(some).length, files, options);
+    for (const [path, bytes] of Object.entries(some)) assert.ok(all[path] === bytes, `${path} differs with ${options}`);
+  }
+  // More pairs in the same folder, with another batch size: those that are there stay, the manifest is as if made at once.
+  await shop.good(`generate --out @part-1 --resume --count 5 --batch-size 2`);
+  await shop.good(`${PAIRS} --count 5 --batch-size 4 --out @whole`);
+  assert.deepEqual(pictures("part-1"), pictures("whole"));
+  assert.deepEqual(manifest("part-1"), manifest("whole"));
+});
+
+test("mask i depends on neither batch size nor count, nor on which other kinds are made", async () => {
+  const all = pictures("masks");
+  for (const [k, options] of ["--batch-size 1 --part plate --defect scratch", "--batch-size 3 --count 2"].entries()) {
+    await shop.good(`${MASKS} ${options} --out @some-masks-${k}`);
+    for (const [path, bytes] of Object.entries(pictures(`some-masks-${k}`))) {
+      assert.ok(all[path] === bytes, `${path} differs with ${options}`);
+    }
+  }
+});
+
+test("masks can be placed from the real ones, and lie within the limits", async () => {
+  await shop.good("generate-masks --data @data --model @model --source real --count 6 --out @real");
+  assert.equal(Object.keys(pictures("real")).length, 6 * KINDS.length);
+  for (const { part, defect } of KINDS) {
+    const real = await Promise.all(
+      [0, 1].map((i) => loadMask(shop.file(`data/${part}/ground_truth/${defect}/00${i}_mask.png`))),
+    );
+    const area = ({ data }: { data: Uint8Array }) => data.reduce((sum, v) => sum + v, 0) / data.length;
+    const most = Math.max(...real.map(area)), least = Math.min(...real.map(area));
+    for (const path of listImages(shop.file("real", part, defect))) {
+      const share = area(await loadMask(path)); // limits are taken at 32 × 32 pixels, hence the slack
+      assert.ok(
+        share > 0.2 * least && share < 2.5 * most,
+        `${path} covers ${share}, the real ones ${least} to ${most}`,
+      );
+    }
+  }
+});
+
+test("every form of re-weighting, of guidance and of window runs, and each changes what comes out", async () => {
+  const options = [
+    "--reweighting official",
+    "--reweighting off",
+    "--reweighting paper",
+    "--guidance-scale 1",
+    "--guidance-scale 7",
+    "--window mask",
+    "--latent-mask official",
+    "--eta 0",
+    "--feather 0",
+    "--no-keep-detail",
+  ];
+  const seen = new Map<string, string>();
+  for (const [k, option] of options.entries()) {
+    await shop.good(`${PAIRS} --part weave --defect hole --count 2 --batch-size 2 ${option} --out @form-${k}`);
+    const images = Object.entries(pictures(`form-${k}`)).filter(([path]) => path.includes("/test/"));
+    assert.equal(images.length, 2);
+    const bytes = images.sort().map(([, text]) => text).join();
+    assert.equal(seen.get(bytes), undefined, `${option} changes nothing`);
+    seen.set(bytes, option);
+  }
+});
+
+test("what --min-change refuses is tried again, then kept and marked", async () => {
+  const common = `${PAIRS} --part weave --count 3 --batch-size 2 --max-attempts 3`;
+  await shop.good(`${common} --out @gate-none`);
+  const changes = manifest("gate-none").map(({ figures }) => figures.changeInside).sort((a, b) => a - b);
+  const { err } = await shop.good(`${common} --min-change 0.99 --out @gate-all`);
+  assert.match(err, /6 pairs changed little in 3 tries/);
+  for (const record of manifest("gate-all")) {
+    const first = manifest("gate-none").find(({ image }) => image === record.image)!;
+    assert.equal(record.accepted, false);
+    assert.ok(record.figures.changeInside >= first.figures.changeInside, "the best of the tries is kept");
+    const same = pictures("gate-all")[record.image] === pictures("gate-none")[record.image];
+    assert.equal(record.attempt === 0, same, `${record.image}: attempt ${record.attempt}`);
+  }
+  // A gate between the least and the most: some are accepted at once and stay as they were, others are tried again.
+  const gate = (changes[2] + changes[3]) / 2;
+  await shop.good(`${common} --min-change ${gate} --out @gate-some`);
+  for (const record of manifest("gate-some")) {
+    const first = manifest("gate-none").find(({ image }) => image === record.image)!;
+    assert.equal(record.accepted, record.figures.changeInside >= gate);
+    if (first.figures.changeInside < gate) continue;
+    assert.equal(record.attempt, 0);
+    assert.ok(pictures("gate-some")[record.image] === pictures("gate-none")[record.image]);
+  }
+  // The gate, too, works picture by picture.
+  await shop.good(`${common} --min-change ${gate} --batch-size 5 --out @gate-wide`);
+  assert.deepEqual(pictures("gate-wide"), pictures("gate-some"));
+});

@@ -1,0 +1,103 @@
+/**
+ * Runs that end before they are done, at any moment and by any cause, and are resumed: what they leave is what a run
+ * leaves that nobody disturbed.
+ */
+import assert from "node:assert/strict";
+import { Random } from "../../src/random/philox.ts";
+import { ended, Workshop } from "./program.ts";
+
+const shop = new Workshop();
+const SMALL = "--max-train-steps 5 --train-batch-size 2 --augmented-copies 1 --checkpointing-steps 2";
+
+/** Every command with a run folder, in the order in which one needs the other. */
+const COMMANDS = {
+  train: `train --data @data --model @model ${SMALL} --validation-steps 4 --num-validation-images 1 --part plate`,
+  "train-masks": `train-masks --data @data --model @model ${SMALL} --part plate`,
+  "generate-masks": "generate-masks --data @data --model @model --masks-run @train-masks --steps 2 --count 4 " +
+    "--threshold 0.6 --batch-size 3 --part plate",
+  generate: "generate --data @data --model @model --train-run @train --masks @generate-masks --steps 2 --count 4 " +
+    "--batch-size 3 --min-change 0.25 --part plate",
+} as const;
+
+/** The undisturbed runs, in folders named as their commands. */
+const whole = new Map<string, Record<string, string>>();
+for (const [name, line] of Object.entries(COMMANDS)) {
+  await shop.good(`${line} --out @${name}`);
+  whole.set(name, shop.products(name));
+}
+
+/** Compares a disturbed run with the undisturbed one: the same files, the same bytes. */
+function assertSame(name: string, folder: string): void {
+  const found = shop.products(folder), expected = whole.get(name)!;
+  assert.deepEqual(Object.keys(found).sort(), Object.keys(expected).sort());
+  for (const [path, bytes] of Object.entries(expected)) assert.ok(found[path] === bytes, `${folder}/${path} differs`);
+}
+
+function test(name: string, fn: () => void | Promise<void>): void {
+  Deno.test({ name, fn, sanitizeResources: false, sanitizeOps: false });
+}
+
+for (const [name, line] of Object.entries(COMMANDS)) {
+  test(`${name}: dies again and again, each time later, and ends with the same bytes`, async () => {
+    for (const [first, growth] of [[1, 2], [4, 5]]) {
+      const out = `${name}-dying-${first}`;
+      let lives = 1;
+      for (let writes = first; await shop.runUntilWrite(writes, `${line} --out @${out} --resume`); writes += growth) {
+        if (++lives > 60) throw new Error(`it never ends: the last life had ${writes} writes`);
+      }
+      assert.ok(lives > 3, `it died ${lives - 1} times only`);
+      assertSame(name, out);
+    }
+  });
+}
+
+test("one death at a random write, then a resume", async () => {
+  const random = new Random(Date.now(), "moments");
+  for (const [name, line] of Object.entries(COMMANDS)) {
+    const moment = random.integer(1, 60), out = `${name}-once`;
+    await shop.runUntilWrite(moment, `${line} --out @${out}`);
+    await shop.good(`${line} --out @${out} --resume`);
+    console.log(`${name} died at write ${moment}`);
+    assertSame(name, out);
+  }
+});
+
+test("SIGKILL, whenever it comes", async () => {
+  const random = new Random(Date.now(), "kill");
+  const signs = {
+    train: "loss.jsonl",
+    "train-masks": "config.json",
+    "generate-masks": "plate",
+    generate: "manifest.jsonl",
+  };
+  for (const [name, line] of Object.entries(COMMANDS)) {
+    const out = `${name}-killed`, child = shop.spawn(`${line} --out @${out}`);
+    await shop.waitFor(`${out}/${signs[name as keyof typeof signs]}`, child);
+    const delay = random.integer(0, 400);
+    await new Promise((resolve) => setTimeout(resolve, delay));
+    try {
+      child.kill("SIGKILL");
+    } catch {
+      // It was faster than the delay; then there is nothing to resume, and the bytes must be the same all the more.
+    }
+    await ended(child);
+    console.log(`${name} was killed ${delay} ms after ${signs[name as keyof typeof signs]} appeared`);
+    await shop.good(`${line} --out @${out} --resume`);
+    assertSame(name, out);
+  }
+});
+
+test("Ctrl-C ends with 130, says how to go on, and the rest follows on --resume", async () => {
+  for (const [name, sign] of [["train", "loss.jsonl"], ["generate", "plate"]] as const) {
+    const out = `${name}-stopped`, child = shop.spawn(`${COMMANDS[name]} --out @${out}`);
+    await shop.waitFor(`${out}/${sign}`, child);
+    child.kill("SIGINT");
+    const { code, err } = await ended(child);
+    assert.equal(code, 130, err);
+    assert.match(err, new RegExp(`stopped; to go on: .* --out ${shop.file(out)} --resume`));
+    assert.doesNotMatch(err, /error/);
+    assert.notDeepEqual(Object.keys(shop.products(out)).sort(), Object.keys(whole.get(name)!).sort());
+    await shop.good(`${name} --out @${out} --resume`); // the saved settings hold
+    assertSame(name, out);
+  }
+});
