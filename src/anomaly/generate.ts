@@ -8,6 +8,7 @@ import { fromTensor, type Image, type Mask, toTensor } from "../data/image.ts";
 import { plainPrompt } from "../data/prompts.ts";
 import { resize } from "../data/resize.ts";
 import { latentMask, type LatentMaskMode } from "../diffusion/blend.ts";
+import type { PlanReport } from "../graph/plan.ts";
 import { Random } from "../random/philox.ts";
 import type { BaseModel } from "./base_model.ts";
 import { type AnomalyEmbedding, tokensOf } from "./embedding.ts";
@@ -76,7 +77,7 @@ export class PairGenerator implements Disposable {
   }
 
   /** Bytes and FLOPs of one sampling step. */
-  get report() {
+  get report(): PlanReport {
     return this.#sampler.report;
   }
 

@@ -12,6 +12,7 @@ import { maskedMse } from "../graph/ops/losses.ts";
 import { adam, adamHyper, assign } from "../graph/ops/optimise.ts";
 import { add } from "../graph/ops/pointwise.ts";
 import { concat } from "../graph/ops/shape.ts";
+import type { PlanReport } from "../graph/plan.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { input, readVariables, Variable } from "../graph/variable.ts";
 import { isRunningStatistic, officialSpatialConfig, officialSpatialInit } from "../models/official_spatial_encoder.ts";
@@ -122,7 +123,7 @@ export class Inversion implements Disposable {
   }
 
   /** Bytes and FLOPs of one step. */
-  get report() {
+  get report(): PlanReport {
     return this.#program.report;
   }
 

@@ -11,6 +11,7 @@ import { assign } from "../graph/ops/optimise.ts";
 import { add, mul, sub } from "../graph/ops/pointwise.ts";
 import { dilate, reweightingMap } from "../graph/ops/reweighting.ts";
 import { concat, slice } from "../graph/ops/shape.ts";
+import type { PlanReport } from "../graph/plan.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { filled, input, Variable } from "../graph/variable.ts";
 import { insertionRows, insertLearned, learnedColumns, textTower } from "../models/text_tower.ts";
@@ -159,7 +160,7 @@ export class Sampler implements Disposable {
   }
 
   /** Bytes and FLOPs of one step. */
-  get report() {
+  get report(): PlanReport {
     return this.#step.report;
   }
 

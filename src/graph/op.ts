@@ -6,7 +6,7 @@
 import type { Access, Kernel } from "../gpu/device.ts";
 import type { Scalar } from "../gpu/program.ts";
 import type { Defines } from "../gpu/template.ts";
-import { Node, type Shape, type Spec, Tensor } from "./tensor.ts";
+import { Node, type Shape, type Spec, type Tensor } from "./tensor.ts";
 
 /** A buffer in a plan, before it has a place in memory. */
 export interface Value {
