@@ -1,6 +1,7 @@
 /** Initial weights, learning rates, captions and vocabulary of pretraining. */
 import assert from "node:assert/strict";
 import { input } from "../../src/graph/variable.ts";
+import { encode } from "../../src/models/autoencoder.ts";
 import { captionOf, folderImages, proceduralImages, withWords } from "../../src/pretraining/images.ts";
 import { newParameters } from "../../src/pretraining/init.ts";
 import { averageDecay, lossWeight, rateAt, smallModelConfig, unetRate } from "../../src/pretraining/recipe.ts";
@@ -37,6 +38,22 @@ Deno.test("initial weights: bounds by fan-in, ones, zeros, tables", async () => 
   assert.ok(Math.abs(deviation - 0.1) < 0.02, `deviation ${deviation}`);
   assert.deepEqual(await initial(7), stored);
   assert.notDeepEqual((await initial(8)).get("model.diffusion_model.time_embed.0.weight"), at("time_embed.0.weight"));
+});
+
+Deno.test("initial weights of the autoencoder: the scale of the input kept, branches of zeros, a narrow posterior", async () => {
+  const { autoencoder } = tinyConfig();
+  using p = newParameters(7);
+  encode(autoencoder, p, input("image", [1, 32, 32, 3]));
+  const stored = await p.store(), at = (name: string) => stored.get(`first_stage_model.${name}`)!.data;
+  const deviation = (v: Float32Array) => Math.sqrt(v.reduce((sum, x) => sum + x * x, 0) / v.length);
+  assert.ok(Math.abs(deviation(at("encoder.mid.block_1.conv1.weight")) * Math.sqrt(9 * 32) - 1) < 0.03);
+  assert.ok(at("encoder.mid.block_1.conv1.bias").every((v) => v === 0));
+  assert.ok(at("encoder.mid.block_1.conv2.weight").every((v) => v === 0));
+  assert.ok(at("encoder.norm_out.weight").every((v) => v === 1));
+  assert.deepEqual([...at("quant_conv.bias")], [0, 0, 0, 0, -4, -4, -4, -4]);
+  const last = at("quant_conv.weight"), half = last.length / 2;
+  const ratio = deviation(last.subarray(half)) / deviation(last.subarray(0, half));
+  assert.ok(ratio > 0.03 && ratio < 0.08, `ratio ${ratio}`);
 });
 
 Deno.test("learning rate: up, flat, down to its rest", () => {
