@@ -4,6 +4,7 @@ import { defectItems } from "../../src/anomaly/training_set.ts";
 import { promptTemplates } from "../../src/data/prompts.ts";
 import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
+import { UsageError } from "../errors.ts";
 import { openKinds, trainingSamples } from "../jobs/dataset.ts";
 import { train } from "../jobs/training.ts";
 import { validationSheet } from "../jobs/validation.ts";
@@ -105,6 +106,12 @@ export default defineCommand({
   },
   examples: ["--data photos --out runs/photos", "--data mvtec --part wood --max-train-steps 2000 --out runs/wood"],
   async run(options, context) {
+    if (options.officialBn && options.spatialEncoder !== "official") {
+      throw new UsageError(
+        "--official-bn goes with --spatial-encoder official",
+        "the light encoder has no batch norms",
+      );
+    }
     const base = await openBase(options.model);
     const kinds = openKinds(options), samples = await trainingSamples(kinds);
     const copies = options.augmentation === "off" ? 1 : options.augmentedCopies;
