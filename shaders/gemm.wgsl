@@ -80,23 +80,25 @@ fn loadB(at: u32, left: u32) -> vec4f {
 }
 //#end
 
-// Epilogue: v is c[row, 4*quad ..]; e0, e1, … are its added tensors.
+// Epilogue: v is c[row, 4*quad ..]; e0, e1, … are its added tensors. What is the same for all rows of a tile is read once.
 //#if VECTOR
-fn finish(value: vec4f, row: u32, quad: u32) -> vec4f {
-  var v = value;
-  let width = s.cols / 4u;
-{{EPILOGUE}}
-  return v;
-}
+alias T = vec4f;
 //#else
-fn finish(value: f32, row: u32, column: u32) -> f32 {
+alias T = f32;
+//#end
+struct Once { h0: T, h1: T, h2: T }
+fn once(row: u32, quad: u32) -> Once {
+  var h = Once();
+  let width = s.cols / {{UNIT}}u;
+{{ONCE}}
+  return h;
+}
+fn finish(value: T, row: u32, quad: u32, h: Once) -> T {
   var v = value;
-  let width = s.cols;
-  let quad = column;
+  let width = s.cols / {{UNIT}}u;
 {{EPILOGUE}}
   return v;
 }
-//#end
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
@@ -119,41 +121,60 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 //#for q in 0..QUADS
   var acc{{r}}_{{q}} = vec4f(0.0);
 //#end
-  let row{{r}} = min(first + {{r}}u, s.rows - 1u);
 //#end
 //#if CONV
-//#for r in 0..TILE
-  let image{{r}} = row{{r}} / (s.rowH * s.rowW) * s.sourceH * s.sourceW;
-//#if CONV == 1
-  let y{{r}} = i32(row{{r}} / s.rowW % s.rowH * s.sy) - i32(s.pt);
-  let x{{r}} = i32(row{{r}} % s.rowW * s.sx) - i32(s.pl);
-//#else
-  let y{{r}} = i32(row{{r}} / s.rowW % s.rowH + s.pt);
-  let x{{r}} = i32(row{{r}} % s.rowW + s.pl);
+  // The pixels of the tile's rows, one step after another: divisions are slow. Rows past the end are read and not written.
+  let image0 = first / (s.rowH * s.rowW);
+  let y0 = first / s.rowW % s.rowH;
+  let x0 = first % s.rowW;
+//#if CONV == 2
+  let yq0 = (y0 + s.pt) / s.sy;
+  let xq0 = (x0 + s.pl) / s.sx;
+  let yr0 = (y0 + s.pt) % s.sy;
+  let xr0 = (x0 + s.pl) % s.sx;
+  let top = s.pt / s.sy;
+  let left = s.pl / s.sx;
+//#end
+//#for r in 1..TILE
+  let edge{{r}} = x{{r-1}} + 1u == s.rowW;
+  let x{{r}} = select(x{{r-1}} + 1u, 0u, edge{{r}});
+  let foot{{r}} = edge{{r}} & (y{{r-1}} + 1u == s.rowH);
+  let y{{r}} = select(y{{r-1}} + u32(edge{{r}}), 0u, foot{{r}});
+  let image{{r}} = image{{r-1}} + u32(foot{{r}});
+//#if CONV == 2
+  let xc{{r}} = xr{{r-1}} + 1u == s.sx;
+  let xq{{r}} = select(xq{{r-1}} + u32(xc{{r}}), left, edge{{r}});
+  let xr{{r}} = select(select(xr{{r-1}} + 1u, 0u, xc{{r}}), s.pl - left * s.sx, edge{{r}});
+  let yc{{r}} = yr{{r-1}} + 1u == s.sy;
+  let yq{{r}} = select(select(yq{{r-1}}, yq{{r-1}} + u32(yc{{r}}), edge{{r}}), top, foot{{r}});
+  let yr{{r}} = select(select(yr{{r-1}}, select(yr{{r-1}} + 1u, 0u, yc{{r}}), edge{{r}}), s.pt - top * s.sy, foot{{r}});
 //#end
 //#end
   for (var tap = 0u; tap < s.kh * s.kw; tap++) {
-    let ky = i32(tap / s.kw);
-    let kx = i32(tap % s.kw);
+    let ky = tap / s.kw;
+    let kx = tap % s.kw;
+//#if CONV == 2
+    let kyq = ky / s.sy;
+    let kxq = kx / s.sx;
+    let kyr = ky % s.sy;
+    let kxr = kx % s.sx;
+//#end
+    // Positions before the image wrap around and are not below its size.
 //#for r in 0..TILE
 //#if CONV == 1
-    let sy{{r}} = y{{r}} + ky;
-    let sx{{r}} = x{{r}} + kx;
-    let ok{{r}} = sy{{r}} >= 0 && sx{{r}} >= 0 && u32(sy{{r}}) < s.sourceH && u32(sx{{r}}) < s.sourceW;
+    let sy{{r}} = y{{r}} * s.sy + ky - s.pt;
+    let sx{{r}} = x{{r}} * s.sx + kx - s.pl;
+    let ok{{r}} = (sy{{r}} < s.sourceH) & (sx{{r}} < s.sourceW);
 //#else
-    let ty{{r}} = y{{r}} - ky;
-    let tx{{r}} = x{{r}} - kx;
-    let uy{{r}} = u32(max(ty{{r}}, 0));
-    let ux{{r}} = u32(max(tx{{r}}, 0));
-    let sy{{r}} = uy{{r}} / s.sy;
-    let sx{{r}} = ux{{r}} / s.sx;
-    let ok{{r}} = ty{{r}} >= 0 && tx{{r}} >= 0 && uy{{r}} % s.sy == 0u && ux{{r}} % s.sx == 0u && sy{{r}} < s.sourceH && sx{{r}} < s.sourceW;
+    let sy{{r}} = yq{{r}} - kyq;
+    let sx{{r}} = xq{{r}} - kxq;
+    let ok{{r}} = (yr{{r}} == kyr) & (xr{{r}} == kxr) & (sy{{r}} < s.sourceH) & (sx{{r}} < s.sourceW);
 //#end
-    let at{{r}} = select(0u, (aBase + (image{{r}} + u32(sy{{r}}) * s.sourceW + u32(sx{{r}})) * s.inner) / {{UNIT}}u, ok{{r}});
+    let at{{r}} = select(0u, (aBase + ((image{{r}} * s.sourceH + sy{{r}}) * s.sourceW + sx{{r}}) * s.inner) / {{UNIT}}u, ok{{r}});
 //#end
 //#else
 //#for r in 0..TILE
-  let at{{r}} = (aBase + row{{r}} * s.inner) / {{UNIT}}u;
+  let at{{r}} = (aBase + min(first + {{r}}u, s.rows - 1u) * s.inner) / {{UNIT}}u;
 //#end
   {
     let tap = 0u;
@@ -212,15 +233,21 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
     }
   }
   let cBase = batch * s.cBatch;
-//#for r in 0..TILE
+  let cRow = batch * s.rows + first;
 //#for q in 0..QUADS
+//#if VECTOR
+  let once{{q}} = once(cRow, near{{q}});
+//#end
+//#for r in 0..TILE
   if (first + {{r}}u < s.rows && quad{{q}} < width) {
 //#if VECTOR
-    c[cBase / 4u + (first + {{r}}u) * (s.cols / 4u) + quad{{q}}] = finish(acc{{r}}_{{q}}, batch * s.rows + first + {{r}}u, quad{{q}});
+    c[cBase / 4u + (first + {{r}}u) * width + quad{{q}}] = finish(acc{{r}}_{{q}}, cRow + {{r}}u, quad{{q}}, once{{q}});
 //#else
 //#for j in 0..4
     if (quad{{q}} * 4u + {{j}}u < s.cols) {
-      c[cBase + (first + {{r}}u) * s.cols + quad{{q}} * 4u + {{j}}u] = finish(acc{{r}}_{{q}}[{{j}}], batch * s.rows + first + {{r}}u, quad{{q}} * 4u + {{j}}u);
+      let column = quad{{q}} * 4u + {{j}}u;
+      let at = cRow + {{r}}u;
+      c[cBase + (first + {{r}}u) * s.cols + column] = finish(acc{{r}}_{{q}}[{{j}}], at, column, once(at, column));
     }
 //#end
 //#end

@@ -68,6 +68,12 @@ const convolutions: [number[], number[], Parameters<typeof conv2d>[2]?, ("f32" |
   [[3, 8, 8, 16], [1, 1, 16, 24]],
   [[1, 40, 24, 4], [3, 3, 4, 4], { padding: [1, 1, 1, 1] }],
   [[2, 14, 14, 64], [3, 3, 64, 84], { padding: [1, 1, 1, 1] }],
+  // Images smaller than a tile of rows.
+  [[5, 3, 2, 4], [3, 3, 4, 8], { padding: [1, 1, 1, 1] }],
+  [[9, 1, 1, 4], [3, 3, 4, 4], { padding: [1, 1, 1, 1] }],
+  [[5, 3, 5, 4], [3, 3, 4, 4], { stride: [2, 2], padding: [1, 1, 1, 1] }],
+  [[4, 5, 4, 4], [3, 3, 4, 4], { stride: [3, 2], padding: [2, 1, 2, 1] }],
+  [[3, 6, 7, 3], [4, 2, 3, 2], { stride: [2, 3], padding: [3, 0, 1, 1] }],
 ];
 for (const [x, w, options = {}, dtype = "f32"] of convolutions) {
   const full = { stride: [1, 1] as const, padding: [0, 0, 0, 0] as const, ...options };
@@ -95,7 +101,7 @@ for (const batch of [1, 2]) {
 }
 
 // The planner fuses these chains into the GEMM's write.
-for (const [shape, n] of [[[2, 3, 4, 8], 12], [[2, 3, 5, 7], 5]] as const) {
+for (const [shape, n] of [[[2, 3, 4, 8], 12], [[2, 4, 4, 8], 20], [[2, 3, 5, 7], 5]] as const) {
   for (
     const [kind, added] of [["column", [n]], ["group", [2, 1, 1, n]], ["residual", [...shape.slice(0, 3), n]]] as const
   ) {
@@ -106,6 +112,17 @@ for (const [shape, n] of [[[2, 3, 4, 8], 12], [[2, 3, 5, 7], 5]] as const) {
       forward: (x, w, r) => siluForward(addForward(linearForward(x, w), r)),
     });
   }
+}
+
+for (const size of [[4, 6], [3, 5]]) {
+  const x = [3, ...size, 8], w = [3, 3, 8, 12], padding = [1, 1, 1, 1] as const;
+  cases.push({
+    name: `conv2d [${x}] with fused column, group, residual and silu`,
+    inputs: [x, w, [12], [3, 1, 1, 12], [3, ...size, 12]].map((shape, i) => normals(shape, `fused ${i}`)),
+    build: (x, w, b, t, r) => silu(add(add(add(conv2d(x, w, { padding }), b), t), r)),
+    forward: (x, w, b, t, r) =>
+      siluForward(addForward(addForward(conv2dForward(x, w, b, { stride: [1, 1], padding }), t), r)),
+  });
 }
 
 testOps(cases);

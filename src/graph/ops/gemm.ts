@@ -57,7 +57,7 @@ const TILE = 8;
 const LANES = 16;
 
 /** Work from which the longer compilation of a larger tile pays off, and the invocations that it must leave, in two groups. */
-const LARGE_FLOPS = 2 ** 25, LARGE_INVOCATIONS = 128;
+const LARGE_FLOPS = 2 ** 22, LARGE_INVOCATIONS = 128;
 
 /** Quads of columns per invocation, at most `most`: 4, 2 or 1, so that few invocations' columns lie past the end. */
 function widest(quads: number, most: number): number {
@@ -74,26 +74,39 @@ function tileWidth(tiles: number, quads: number, flops: number): number {
   return widest(quads, large ? 4 : 2);
 }
 
-/** Text of the epilogue and the tensors that it adds. */
-function epilogueText(steps: readonly Epilogue[], vector: boolean) {
-  const added: Value[] = [];
+/** The kernel's text for an epilogue, and the tensors that it adds. */
+function epilogueText(steps: readonly Epilogue[], vector: boolean, batch: number) {
+  const added: Value[] = [], once: string[] = [], each: string[] = [];
   let group = 1;
-  const lines = steps.map((step) => {
-    if (step.kind === "unary") return `  v = ${step.expression}${vector ? "4" : ""}(v);`;
-    const name = `e${added.length}`;
+  for (const step of steps) {
+    if (step.kind === "unary") {
+      each.push(`  v = ${step.expression}${vector ? "4" : ""}(v);`);
+      continue;
+    }
+    const i = added.length;
     added.push(step.value);
-    if (step.kind === "column") return `  v += ${name}[quad];`;
-    if (step.kind === "residual") return `  v += ${name}[row * width + quad];`;
-    group = step.rows;
-    return `  v += ${name}[row / s.group * width + quad];`;
-  });
-  return { text: lines.join("\n"), added, group };
+    if (step.kind === "residual") {
+      each.push(`  v += e${i}[row * width + quad];`);
+    } else if (step.kind === "column") {
+      once.push(`  h.h${i} = e${i}[quad];`);
+      each.push(`  v += h.h${i};`);
+    } else {
+      group = step.rows;
+      const text = `e${i}[row / s.group * width + quad];`;
+      // A tile's rows share their group where tiles do not straddle groups.
+      if (vector && batch === 1 && group % TILE === 0) {
+        once.push(`  h.h${i} = ${text}`);
+        each.push(`  v += h.h${i};`);
+      } else each.push(`  v += ${text}`);
+    }
+  }
+  return { once: once.join("\n"), each: each.join("\n"), added, group };
 }
 
 function launchGemm({ launch }: Pick<Lowering, "launch">, g: Gemm): void {
   const { rows, cols, inner, batch = 1, conv, epilogue = [] } = g;
   const vector = cols % 4 === 0 && inner % 4 === 0;
-  const { text, added, group } = epilogueText(epilogue, vector);
+  const { once, each, added, group } = epilogueText(epilogue, vector, batch);
   const taps = conv ? conv.kh * conv.kw : 1;
   const [sourceH, sourceW] = conv?.source ?? [1, rows];
   const [rowH, rowW] = conv?.target ?? [1, rows];
@@ -113,8 +126,9 @@ function launchGemm({ launch }: Pick<Lowering, "launch">, g: Gemm): void {
       TRANSPOSED: g.transposed ?? false,
       HALF: g.half ?? false,
       ADDED: added.length,
-      EPILOGUE: text,
-      FUNCTIONS: text ? functions : "",
+      ONCE: once,
+      EPILOGUE: each,
+      FUNCTIONS: each ? functions : "",
     },
     buffers: [g.a, g.b, g.c, ...added],
     uniforms: [
