@@ -1,8 +1,7 @@
 /** `generate`: image-mask pairs by blended latent diffusion with adaptive attention re-weighting (paper section 3.3). */
-import { UserError } from "../../src/errors.ts";
 import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
-import { openKinds } from "../jobs/dataset.ts";
+import { learnedKinds } from "../jobs/dataset.ts";
 import { makePairs } from "../jobs/pairs.ts";
 import { readEmbedding } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
@@ -101,14 +100,7 @@ export default defineCommand({
   async run(options, context) {
     const base = await openBase(options.model);
     const { path, embedding, sha256 } = await readEmbedding(options.trainRun, "train", base);
-    // What was trained decides; the data set may hold more.
-    const kinds = openKinds(options).filter(({ key }) => options.defect?.length || embedding.keys.includes(key));
-    if (kinds.length === 0) {
-      throw new UserError(
-        `${path} knows none of the defects in ${options.data}`,
-        `it knows ${embedding.keys.join(", ")}`,
-      );
-    }
+    const kinds = learnedKinds(options, path, embedding.keys);
     await makePairs(kinds, {
       data: options.data,
       masks: options.masks,

@@ -2,7 +2,7 @@
 import { UserError } from "../../src/errors.ts";
 import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
-import { openKinds } from "../jobs/dataset.ts";
+import { learnedKinds, openKinds } from "../jobs/dataset.ts";
 import { makeMasks } from "../jobs/masks.ts";
 import { readEmbedding } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
@@ -83,14 +83,15 @@ export default defineCommand({
     "--data photos --source real --out runs/masks",
   ],
   async run(options, context) {
-    const base = await openBase(options.model), kinds = openKinds(options);
+    const base = await openBase(options.model);
     const { seed, count, minArea, maxArea, maxBorder, onPart, batchSize, steps, eta, guidanceScale } = options;
     if (options.source === "embeddings" && !options.masksRun) {
       throw new UserError("--source embeddings needs --masks-run", "or place the real masks with --source real");
     }
-    let sampling;
+    let kinds, sampling;
     if (options.source === "embeddings") {
-      const { embedding } = await readEmbedding(options.masksRun!, "train-masks", base);
+      const { path, embedding } = await readEmbedding(options.masksRun!, "train-masks", base);
+      kinds = learnedKinds(options, path, embedding.keys);
       sampling = {
         base,
         embedding,
@@ -99,7 +100,7 @@ export default defineCommand({
       };
     }
     await makeMasks(
-      kinds,
+      kinds ?? openKinds(options),
       { count, seed, onPart, limits: { minArea, maxArea, maxBorder }, sampling, side: base.side },
       context,
     );

@@ -43,6 +43,24 @@ export function openKinds({ data, part, defect, officialSplit }: Selection): Kin
   return kinds;
 }
 
+/**
+ * Those of the chosen kinds for which something was learned: the data set may hold more. What the flags name must be there.
+ * @param path file of the embeddings, for error messages
+ * @param keys what it holds
+ */
+export function learnedKinds({ part, defect, ...selection }: Selection, path: string, keys: readonly string[]): Kind[] {
+  const kinds = openKinds({ part, defect, ...selection }), known = kinds.filter(({ key }) => keys.includes(key));
+  const served = new Set((defect?.length ? [] : known).map((kind) => kind.part.name));
+  const missing = kinds.filter((kind) => !known.includes(kind) && !served.has(kind.part.name));
+  if (known.length === 0 || (missing.length && (part?.length || defect?.length))) {
+    throw new UserError(
+      `nothing was learned for ${missing.map(({ key }) => key).join(", ")}`,
+      `${path} knows ${keys.join(", ")}`,
+    );
+  }
+  return known;
+}
+
 /** The training pairs of the kinds, decoded. */
 export async function trainingSamples(kinds: readonly Kind[]): Promise<LabelledSample[]> {
   const samples: LabelledSample[] = [];

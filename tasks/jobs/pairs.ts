@@ -9,6 +9,7 @@ import { listImages } from "../../src/data/mvtec.ts";
 import { UserError } from "../../src/errors.ts";
 import { Random } from "../../src/random/philox.ts";
 import type { Context } from "../command.ts";
+import { type JsonLines, readJsonLines } from "../run_folder.ts";
 import { type Kind, nameIn } from "./dataset.ts";
 import { maskGround, placedMask } from "./masks.ts";
 
@@ -56,9 +57,11 @@ export interface PairRun {
 /** Makes `count` pairs of each kind; those in the manifest stay. */
 export async function makePairs(kinds: readonly Kind[], run: PairRun, context: Context): Promise<void> {
   const { base, settings, count } = run, { runFolder, signal } = context, { batch: _, ...recorded } = settings;
-  const manifest = await runFolder.jsonl<ManifestRecord>(MANIFEST);
-  const finished = new Set(manifest.records.map((r) => `${r.part}+${r.defect} ${r.index}`));
-  const start = manifest.records.length, total = count * kinds.length;
+  const pools = new Map(run.masks ? kinds.map((kind) => [kind, masksOf(run.masks!, kind)]) : []);
+  const before = await readJsonLines<ManifestRecord>(runFolder.file(MANIFEST));
+  const finished = new Set(before.map((r) => `${r.part}+${r.defect} ${r.index}`));
+  let manifest: JsonLines<ManifestRecord> | undefined; // opened once there is something to write
+  const start = before.length, total = count * kinds.length;
   const progress = context.progress({ label: "pairs", total, unit: "pair", start });
   using generator = new PairGenerator(base, run.embedding, settings);
   const { info } = base.gpu, adapter = [info.vendor, info.device, info.description].filter(Boolean).join(" ");
@@ -67,7 +70,7 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
 
   async function* jobs(): AsyncGenerator<PairJob> {
     for (const kind of kinds) {
-      const pool = run.masks ? masksOf(run.masks, kind) : undefined;
+      const pool = pools.get(kind);
       const ground = pool ? undefined : await maskGround(kind, base.side);
       for (let index = 0; index < count; index++) {
         if (finished.has(`${kind.key} ${index}`)) continue;
@@ -108,15 +111,14 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
     // The pair first: a line in the manifest says that both files are whole.
     await runFolder.write(record.image, toPng(image));
     await runFolder.write(record.mask, toPng(job.mask));
+    manifest ??= await runFolder.jsonl<ManifestRecord>(MANIFEST);
     manifest.append(record);
     if (!accepted) rejected++;
     progress.update(++done, `change ${(100 * figures.changeInside).toFixed(0)} %`);
   }
-  manifest.close();
+  manifest?.close();
   // In one order, whatever order they were finished in: an interrupted run leaves the same bytes as one that was not.
-  const sorted = await runFolder.jsonl<ManifestRecord>(MANIFEST);
-  sorted.close();
-  const records = sorted.records.toSorted((a, b) =>
+  const records = (await readJsonLines<ManifestRecord>(runFolder.file(MANIFEST))).sort((a, b) =>
     a.part.localeCompare(b.part) || a.defect.localeCompare(b.defect) || a.index - b.index
   );
   await runFolder.write(MANIFEST, records.map((record) => `${JSON.stringify(record)}\n`).join(""));

@@ -1,0 +1,250 @@
+/**
+ * What the user gets wrong, or the machine: each time one clear line, a code that is not 0, and nothing lost. Broken things
+ * are made from a data set and runs that work.
+ */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { savePng } from "../../src/data/image.ts";
+import { openGpu } from "../../tasks/device.ts";
+import { tinyMask, tinyNormal, tinyPair, writeTinyData } from "../support/tiny_data.ts";
+import { tinyModelConfig, writeTinyModel } from "../support/tiny_model.ts";
+import { ended, exists, type Result, Workshop } from "./program.ts";
+
+const shop = new Workshop();
+const TRAIN = "train --model @model --max-train-steps 2 --train-batch-size 1 --augmented-copies 1 --validation-steps 0";
+const TRAIN_MASKS = "train-masks --model @model --max-train-steps 2 --train-batch-size 1 --augmented-copies 1";
+const PAIRS = "generate --model @model --train-run @run --steps 2 --batch-size 2 --part plate";
+await shop.good(`${TRAIN} --data @data --out @run --part plate`);
+await shop.good(`${TRAIN_MASKS} --data @data --out @mask-run --part plate`);
+await shop.good("generate-masks --model @model --data @data --source real --count 2 --out @masks");
+
+function test(name: string, fn: () => void | Promise<void>, ignore = false): void {
+  Deno.test({ name, fn, ignore, sanitizeResources: false, sanitizeOps: false });
+}
+
+/** Fails unless a result is one error line, with one hint at most, that blames no fault of the program. */
+function assertRefused({ code, out, err }: Result, message: RegExp): void {
+  const lines = err.trimEnd().split("\n"), at = lines.findIndex((line) => line.startsWith("error: "));
+  assert.ok(code === 1 || code === 2, `exit code ${code}\n${err}`);
+  assert.equal(out, "");
+  assert.match(lines[at] ?? "", message, err);
+  const rest = lines.slice(at + 1);
+  assert.ok(rest.length <= 1 && rest.every((line) => /^ {2}hint: \S/.test(line)), err);
+  assert.ok(lines.slice(0, at).every((line) => /^(encoding|masks|pairs|training( masks)?): /.test(line)), err); // progress
+  assert.doesNotMatch(err, /fault of the program|^\s+at /m);
+}
+
+/** Runs a command that must be refused and leave no run folder behind. */
+async function refused(line: string, message: RegExp): Promise<void> {
+  assertRefused(await shop.run(`${line} --out @refused`), message);
+  assert.equal(exists(shop.file("refused")), false, `${line}: a folder is left`);
+}
+
+/** A fresh data set in which something is changed. */
+function damaged(name: string, change: (data: string) => void): string {
+  writeTinyData(shop.file(name));
+  change(shop.file(name, "plate"));
+  return `--data @${name}`;
+}
+
+test("data sets that cannot be learnt from", async () => {
+  await refused(`${TRAIN} --data @nowhere`, /nowhere: not a folder/);
+  await refused(`${TRAIN} --data @model`, /model: not a data set in MVTec layout/);
+  await refused(`${TRAIN} --data @data --part plate,glass`, /no part glass/);
+  await refused(`${TRAIN} --data @data --defect rust`, /no defect rust/);
+  const broken = damaged("broken", (data) => {
+    Deno.writeFileSync(join(data, "test/dent/000.png"), Deno.readFileSync(join(data, "test/dent/000.png")).fill(9, 33));
+  });
+  await refused(`${TRAIN} ${broken}`, /broken\/plate\/test\/dent\/000\.png: the image is broken/);
+  await refused(`${TRAIN_MASKS} ${broken}`, /broken\/plate\/test\/dent\/000\.png: the image is broken/);
+  const noImage = damaged("text", (data) => Deno.writeTextFileSync(join(data, "test/dent/001.png"), "not an image"));
+  await refused(`${TRAIN} ${noImage}`, /dent\/001\.png: not a PNG, JPEG or BMP image/);
+  const hollow = damaged("hollow", (data) => Deno.writeTextFileSync(join(data, "ground_truth/dent/000_mask.png"), ""));
+  await refused(`${TRAIN} ${hollow}`, /000_mask\.png: the file is empty/);
+  const unmasked = damaged("unmasked", (data) => Deno.removeSync(join(data, "ground_truth/scratch/001_mask.png")));
+  await refused(`${TRAIN} ${unmasked}`, /scratch\/001\.png: no mask/);
+  const other = damaged("other-size", (data) => {
+    savePng(join(data, "ground_truth/dent/003_mask.png"), tinyMask("weave", "dent", 0));
+  });
+  await refused(`${TRAIN} ${other}`, /003_mask\.png: the mask has 50×44 pixels, its image 40×36/);
+  const black = damaged("black", (data) => {
+    const mask = tinyMask("plate", "dent", 0);
+    savePng(join(data, "ground_truth/dent/000_mask.png"), { ...mask, data: mask.data.fill(0) });
+  });
+  await refused(`${TRAIN} ${black}`, /000_mask\.png: the mask is empty/);
+  await refused(`generate-masks --model @model --source real ${black}`, /000_mask\.png: the mask is empty/);
+  const single = damaged("single", (data) => {
+    for (const i of [1, 2, 3, 4, 5]) {
+      Deno.removeSync(join(data, `test/dent/00${i}.png`));
+      Deno.removeSync(join(data, `ground_truth/dent/00${i}_mask.png`));
+    }
+  });
+  await refused(`${TRAIN} ${single}`, /dent: the defect has only one image/);
+  const bad = damaged("no-good", (data) => Deno.removeSync(join(data, "train/good"), { recursive: true }));
+  await refused(`${TRAIN} ${bad}`, /plate: no good images/);
+});
+
+test("file names are free, and the layout may be plain folders", async () => {
+  for (const folder of ["good", "old dent", "masks/old dent"]) {
+    Deno.mkdirSync(shop.file("plain", folder), { recursive: true });
+  }
+  savePng(shop.file("plain/good/Photo 1.PNG"), tinyNormal("plate", 0));
+  for (const [i, stem] of ["IMG (1)", "ß-2", "c.d"].entries()) {
+    const { image, mask } = tinyPair("plate", "dent", i);
+    savePng(shop.file("plain/old dent", `${stem}.png`), image);
+    savePng(shop.file("plain/masks/old dent", `${stem}.png`), mask);
+  }
+  await shop.good(`${TRAIN} --data @plain --out @plain-run`);
+  await shop.good(
+    "generate --data @plain --model @model --train-run @plain-run --steps 1 --count 1 --out @plain-pairs",
+  );
+  assert.ok(exists(shop.file("plain-pairs/plain/test/old dent/0000.png")));
+});
+
+test("model folders that do not fit", async () => {
+  const train = TRAIN.replace("@model", "@odd") + " --data @data";
+  await refused(train, /odd: no such model folder/);
+  const odd = (salt: string, change: (folder: string) => void) => {
+    if (exists(shop.file("odd"))) Deno.renameSync(shop.file("odd"), shop.file(`odd-${salt}`));
+    writeTinyModel(shop.file("odd"));
+    change(shop.file("odd"));
+  };
+  const config = (change: (config: ReturnType<typeof tinyModelConfig>) => void) => (folder: string) => {
+    const changed = tinyModelConfig();
+    change(changed);
+    Deno.writeTextFileSync(join(folder, "config.json"), JSON.stringify(changed));
+  };
+  odd("a", (folder) => Deno.removeSync(join(folder, "config.json")));
+  await refused(train, /config\.json is missing/);
+  odd("b", (folder) => Deno.writeTextFileSync(join(folder, "config.json"), "{"));
+  await refused(train, /config\.json: not valid JSON/);
+  odd("c", config((c) => c.unet.contextDim = 64));
+  await refused(train, /unet\.contextDim: expected text\.width = 32, found 64/);
+  odd("d", (folder) => Deno.writeTextFileSync(join(folder, "vocab.txt"), "[PAD]\n[UNK]\n"));
+  await refused(train, /vocab\.txt: expected \d+ word pieces, found 2/);
+  odd("e", (folder) => Deno.truncateSync(join(folder, "model.safetensors"), 5000));
+  await refused(train, /model\.safetensors/);
+  odd("f", config((c) => c.autoencoder.numResBlocks = 2));
+  await refused(train, /odd: (no tensor|tensor ")/);
+});
+
+test("embeddings and masks of something else", async () => {
+  await refused(`${PAIRS} --data @data`.replace("@run", "@nowhere"), /embeddings\.safetensors is missing/);
+  await refused(`${PAIRS} --data @data`.replace("@run", "@run/loss.jsonl"), /embeddings\.safetensors is missing/);
+  await refused(`${PAIRS} --data @data`.replace("@run", "@mask-run"), /was written by train-masks/);
+  await refused("generate-masks --model @model --data @data --masks-run @run", /was written by train\b/);
+  await refused("generate-masks --model @model --data @data", /--source embeddings needs --masks-run/);
+  writeTinyModel(shop.file("stranger"), "stranger");
+  await refused(`${PAIRS} --data @data`.replace("@model", "@stranger"), /was trained on another base model/);
+  await refused(
+    "generate-masks --model @stranger --data @data --masks-run @mask-run",
+    /was trained on another base model/,
+  );
+  await refused(`${PAIRS} --data @data`.replace("plate", "weave"), /nothing was learned for weave\+hole, weave\+stain/);
+  await refused(`${PAIRS} --data @data`.replace("plate", "weave --defect hole"), /nothing was learned for weave\+hole/);
+  await refused(
+    "generate-masks --model @model --data @data --masks-run @mask-run --part weave,plate --defect dent,stain",
+    /nothing was learned for weave\+stain/,
+  );
+  Deno.mkdirSync(shop.file("torn"));
+  Deno.writeFileSync(
+    shop.file("torn/embeddings.safetensors"),
+    Deno.readFileSync(shop.file("run/embeddings.safetensors")).subarray(0, 3000),
+  );
+  await refused(`${PAIRS} --data @data`.replace("@run", "@torn"), /torn\/embeddings\.safetensors/);
+  await refused(`${PAIRS} --data @data --masks @data`, /data\/plate\/dent holds no masks/);
+  await refused(`${PAIRS} --data @data --masks @nowhere`, /nowhere\/plate\/dent holds no masks/);
+  Deno.mkdirSync(shop.file("blank/plate/dent"), { recursive: true });
+  const mask = tinyMask("plate", "dent", 0);
+  savePng(shop.file("blank/plate/dent/000.png"), { ...mask, data: mask.data.fill(0) });
+  await refused(
+    `${PAIRS} --data @data --defect dent --masks @blank`,
+    /blank\/plate\/dent\/000\.png: the mask is empty/,
+  );
+});
+
+test("a second run in the same folder changes nothing, and one that came to grief loses nothing", async () => {
+  const data = damaged("half", (path) => {
+    for (const i of [1, 2, 3]) Deno.copyFileSync(join(path, "train/good/000.png"), join(path, `train/good/00${i}.png`));
+    Deno.renameSync(join(path, "train/good/003.png"), join(path, "train/good/aside"));
+    Deno.writeTextFileSync(join(path, "train/good/003.png"), "broken later");
+  });
+  const line = `${PAIRS} ${data} --masks @masks --count 6 --batch-size 1 --out @half-pairs`;
+  assertRefused(await shop.run(line), /train\/good\/003\.png: not a PNG, JPEG or BMP image/);
+  const kept = shop.products("half-pairs");
+  assert.ok(Object.keys(kept).some((name) => name.endsWith(".png")), "nothing was made before the broken image");
+  assertRefused(await shop.run(line), /already holds a run of generate/);
+  assert.deepEqual(shop.products("half-pairs"), kept);
+  Deno.renameSync(shop.file("half/plate/train/good/aside"), shop.file("half/plate/train/good/003.png"));
+  await shop.good(`${line} --resume`);
+  const all = shop.products("half-pairs");
+  for (const [name, bytes] of Object.entries(kept)) {
+    if (name.endsWith(".png")) assert.ok(all[name] === bytes, `${name} was made again`);
+  }
+  await shop.good(line.replace("@half-pairs", "@half-whole"));
+  assert.deepEqual(all, shop.products("half-whole"));
+  assertRefused(await shop.run(`${TRAIN} --data @data --out @half-pairs`), /holds a run of generate/);
+  assertRefused(await shop.run(`${TRAIN} --data @data --out @half-pairs --resume`), /generate/);
+  assert.deepEqual(shop.products("half-pairs"), all);
+});
+
+/** Mounts a small file system of its own, where this user may. */
+function mount(...options: string[]): boolean {
+  const disk = shop.file("disk");
+  Deno.mkdirSync(disk, { recursive: true });
+  try {
+    return new Deno.Command("mount", { args: [...options, disk], stdout: "null", stderr: "null" }).outputSync().success;
+  } catch {
+    return false; // no such command
+  }
+}
+
+const unmount = () => new Deno.Command("umount", { args: [shop.file("disk")] }).outputSync().success;
+const SMALL_DISK = ["-t", "tmpfs", "-o", "size=60k", "tmpfs"];
+const mayMount = Deno.build.os === "linux" && mount(...SMALL_DISK) && unmount();
+test("a full disk: one line, and --resume goes on once there is space", async () => {
+  assert.ok(mount(...SMALL_DISK));
+  try {
+    const line = `${PAIRS} --data @data --masks @masks --count 12`;
+    assertRefused(await shop.run(`${line} --out @disk/pairs`), /the disk is full/);
+    const made = Object.keys(shop.products("disk/pairs")).filter((name) => name.endsWith(".png"));
+    assert.ok(made.length > 0, "nothing fitted");
+    assert.ok(mount("-o", "remount,size=4m"));
+    await shop.good(`${line} --out @disk/pairs --resume`);
+    await shop.good(`${line} --out @roomy`);
+    assert.deepEqual(shop.products("disk/pairs"), shop.products("roomy"));
+  } finally {
+    unmount();
+  }
+}, !mayMount);
+
+test("a machine without an adapter", async () => {
+  const child = shop.spawn(`${TRAIN} --data @data --out @nothing`, { DENO_WEBGPU_BACKEND: "noop" });
+  assertRefused(await ended(child), /no graphics adapter was found with DENO_WEBGPU_BACKEND=noop/);
+  assert.equal(exists(shop.file("nothing")), false);
+});
+
+// The last one: the device of this file is gone afterwards.
+test("a device that is lost: one line, and --resume goes on with what is there", async () => {
+  const line = `${PAIRS} --data @data --masks @masks --count 12`;
+  const { device } = await openGpu();
+  const watch = setInterval(() => {
+    if (exists(shop.file("lost/manifest.jsonl")) && Deno.statSync(shop.file("lost/manifest.jsonl")).size > 0) {
+      device.destroy();
+      clearInterval(watch);
+    }
+  }, 1);
+  try {
+    assertRefused(await shop.run(`${line} --out @lost`), /the GPU was lost/);
+  } finally {
+    clearInterval(watch);
+  }
+  const made = shop.products("lost");
+  const pairs = Object.keys(made).filter((name) => name.includes("/test/"));
+  assert.ok(pairs.length > 0 && pairs.length < 24, `${pairs.length} pairs were made`);
+  const rest = await ended(shop.spawn(`${line} --out @lost --resume`));
+  assert.equal(rest.code, 0, rest.err);
+  const all = shop.products("lost");
+  assert.equal(Object.keys(all).filter((name) => name.includes("/test/")).length, 24);
+  for (const name of pairs) assert.ok(all[name] === made[name], `${name} was made again`);
+});
