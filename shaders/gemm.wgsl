@@ -234,24 +234,30 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   }
   let cBase = batch * s.cBatch;
   let cRow = batch * s.rows + first;
-//#for q in 0..QUADS
 //#if VECTOR
+//#for q in 0..QUADS
   let once{{q}} = once(cRow, near{{q}});
 //#end
-//#for r in 0..TILE
-  if (first + {{r}}u < s.rows && quad{{q}} < width) {
+//#end
+  // Rows move up through the first row's registers: the write is compiled once and not once per row.
+  for (var row = first; row < min(first + {{TILE}}u, s.rows); row++) {
+//#for q in 0..QUADS
+    if (quad{{q}} < width) {
 //#if VECTOR
-    c[cBase / 4u + (first + {{r}}u) * width + quad{{q}}] = finish(acc{{r}}_{{q}}, cRow + {{r}}u, quad{{q}}, once{{q}});
+      c[cBase / 4u + row * width + quad{{q}}] = finish(acc0_{{q}}, batch * s.rows + row, quad{{q}}, once{{q}});
 //#else
 //#for j in 0..4
-    if (quad{{q}} * 4u + {{j}}u < s.cols) {
-      let column = quad{{q}} * 4u + {{j}}u;
-      let at = cRow + {{r}}u;
-      c[cBase + (first + {{r}}u) * s.cols + column] = finish(acc{{r}}_{{q}}[{{j}}], at, column, once(at, column));
+      if (quad{{q}} * 4u + {{j}}u < s.cols) {
+        let column = quad{{q}} * 4u + {{j}}u;
+        let at = batch * s.rows + row;
+        c[cBase + row * s.cols + column] = finish(acc0_{{q}}[{{j}}], at, column, once(at, column));
+      }
+//#end
+//#end
     }
+//#for r in 1..TILE
+    acc{{r-1}}_{{q}} = acc{{r}}_{{q}};
 //#end
 //#end
   }
-//#end
-//#end
 }

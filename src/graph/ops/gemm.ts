@@ -56,8 +56,8 @@ const TILE = 8;
 /** Most lanes side by side along the columns: a workgroup's block of the result is then at least four tiles high. */
 const LANES = 16;
 
-/** Work from which the longer compilation of a larger tile pays off, and the invocations that it must leave, in two groups. */
-const LARGE_FLOPS = 2 ** 22, LARGE_INVOCATIONS = 128;
+/** Invocations that a wide tile must leave: two workgroups, for two cores. */
+const ENOUGH_INVOCATIONS = 128;
 
 /** Quads of columns per invocation, at most `most`: 4, 2 or 1, so that few invocations' columns lie past the end. */
 function widest(quads: number, most: number): number {
@@ -67,11 +67,10 @@ function widest(quads: number, most: number): number {
 /**
  * Width of a GEMM's tile in quads. On software adapters the time goes into loads, of which a tile of 8 × 4·q needs 8 + 4·q
  * per 32·q multiply-adds: 8 × 16 columns ran 20 GFLOPS, 8 × 8 16 and 8 × 4 11 (llvmpipe, 2 cores, 3×3 convolutions of 64
- * to 128 channels), and compiled in 0.5, 0.24 and 0.17 s.
+ * to 128 channels).
  */
-function tileWidth(tiles: number, quads: number, flops: number): number {
-  const large = flops >= LARGE_FLOPS && Math.ceil(quads / 4) * tiles >= LARGE_INVOCATIONS;
-  return widest(quads, large ? 4 : 2);
+function tileWidth(tiles: number, quads: number): number {
+  return widest(quads, Math.ceil(quads / 4) * tiles >= ENOUGH_INVOCATIONS ? 4 : 2);
 }
 
 /** The kernel's text for an epilogue, and the tensors that it adds. */
@@ -112,7 +111,7 @@ function launchGemm({ launch }: Pick<Lowering, "launch">, g: Gemm): void {
   const [rowH, rowW] = conv?.target ?? [1, rows];
   const flops = 2 * batch * rows * cols * inner * taps;
   const tiles = Math.ceil(rows / TILE), quads = Math.ceil(cols / 4);
-  const width = vector ? tileWidth(batch * tiles, quads, flops) : 1;
+  const width = vector ? tileWidth(batch * tiles, quads) : 1;
   const across = Math.ceil(quads / width), blocks = Math.ceil(across / LANES);
   const lanes = Math.ceil(across / blocks), count = batch * tiles * blocks * lanes;
   launch({
@@ -128,7 +127,7 @@ function launchGemm({ launch }: Pick<Lowering, "launch">, g: Gemm): void {
       ADDED: added.length,
       ONCE: once,
       EPILOGUE: each,
-      FUNCTIONS: each ? functions : "",
+      FUNCTIONS: epilogue.some(({ kind }) => kind === "unary") ? functions : "",
     },
     buffers: [g.a, g.b, g.c, ...added],
     uniforms: [
