@@ -7,7 +7,6 @@ import { openBase } from "../device.ts";
 import { complete, type Values } from "../flags.ts";
 import { STAGES, writeDemoPage } from "../jobs/demo_page.ts";
 import { openKinds } from "../jobs/dataset.ts";
-import { existsFile } from "../jobs/files.ts";
 import { RunFolder } from "../run_folder.ts";
 import { VERSION } from "../version.ts";
 import generate from "./generate.ts";
@@ -22,14 +21,26 @@ const COPIES = 12;
 /** Least mean change inside the mask: below it nothing was drawn. */
 const MIN_CHANGE = 0.03;
 
-/** Written when a stage is done: a resumed demo goes on after it. */
+/** Written when a stage is done, with how much it made: a resumed demo goes on after it unless more is asked for. */
 const DONE = "done";
 
-/** Runs another command in a folder of its own, from its newest checkpoint where there is one. */
-async function stage(command: AnyCommand, name: string, given: Values, context: Context): Promise<void> {
-  const path = context.runFolder.file(name);
-  if (await existsFile(join(path, DONE))) return;
-  await using runFolder = await RunFolder.open(path);
+/** One stage: another command in a folder of its own. */
+interface Stage {
+  readonly command: AnyCommand;
+  readonly folder: string;
+  /** Steps or pairs: what a resumed demo may ask more of. */
+  readonly amount: number;
+  readonly given: Values;
+  /** Folders of the stages that use its result: made anew where it is. */
+  readonly users?: readonly string[];
+}
+
+/** Runs a stage from where it was left. */
+async function stage({ command, folder, amount, given, users = [] }: Stage, context: Context): Promise<void> {
+  const done = `${amount}\n`;
+  if (await context.runFolder.readText(join(folder, DONE)) === done) return;
+  for (const user of users) await removeFolder(context.runFolder.file(user));
+  await using runFolder = await RunFolder.open(context.runFolder.file(folder));
   const checkpoint = await runFolder.latestCheckpoint();
   await command.run(complete(command.flags, given), {
     signal: context.signal,
@@ -39,7 +50,15 @@ async function stage(command: AnyCommand, name: string, given: Values, context: 
     log: context.log,
     print: context.print,
   });
-  await runFolder.write(DONE, "");
+  await runFolder.write(DONE, done);
+}
+
+async function removeFolder(path: string): Promise<void> {
+  try {
+    await Deno.remove(path, { recursive: true });
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
 }
 
 export default defineCommand({
@@ -102,20 +121,49 @@ export default defineCommand({
     const { model, seed, count, batchSize, steps, reweighting } = options;
     const common = { data, part, model, seed };
     const trained = { ...common, trainBatchSize: options.trainBatchSize, validationSteps: 0, augmentedCopies: COPIES };
-    await stage(train, STAGES.train, { ...trained, maxTrainSteps: options.maxTrainSteps }, context);
-    await stage(trainMasks, STAGES.trainMasks, { ...trained, maxTrainSteps: options.maskTrainSteps }, context);
     const sampled = { ...common, count, batchSize, steps };
-    await stage(generateMasks, STAGES.masks, { ...sampled, masksRun: folder(STAGES.trainMasks) }, context);
-    await stage(generate, STAGES.pairs, {
-      ...sampled,
-      trainRun: folder(STAGES.train),
-      masks: folder(STAGES.masks),
-      guidanceScale: options.guidanceScale,
-      reweighting,
-      minChange: MIN_CHANGE,
-    }, context);
+    const stages: Stage[] = [
+      {
+        command: train,
+        folder: STAGES.train,
+        amount: options.maxTrainSteps,
+        given: { ...trained, maxTrainSteps: options.maxTrainSteps },
+        users: [STAGES.pairs],
+      },
+      {
+        command: trainMasks,
+        folder: STAGES.trainMasks,
+        amount: options.maskTrainSteps,
+        given: { ...trained, maxTrainSteps: options.maskTrainSteps },
+        users: [STAGES.masks, STAGES.pairs],
+      },
+      {
+        command: generateMasks,
+        folder: STAGES.masks,
+        amount: count,
+        given: { ...sampled, masksRun: folder(STAGES.trainMasks) }, // pair i keeps mask i however many there are
+      },
+      {
+        command: generate,
+        folder: STAGES.pairs,
+        amount: count,
+        given: {
+          ...sampled,
+          trainRun: folder(STAGES.train),
+          masks: folder(STAGES.masks),
+          guidanceScale: options.guidanceScale,
+          reweighting,
+          minChange: MIN_CHANGE,
+        },
+      },
+    ];
+    for (const one of stages) await stage(one, context);
     const base = await openBase(model);
-    const settings = { ...options, part: part.join(", ") };
+    const { maxTrainSteps, maskTrainSteps, trainBatchSize, guidanceScale } = options;
+    const settings = {
+      part: part.join(", "),
+      ...{ seed, maxTrainSteps, maskTrainSteps, trainBatchSize, count, steps, guidanceScale, reweighting },
+    };
     const footer = `anomalydiffusion ${VERSION}`;
     await context.runFolder.write(
       "index.html",

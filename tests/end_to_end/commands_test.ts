@@ -28,7 +28,7 @@ await Deno.writeFile(shop.file("data/plate/test/good/000.png"), new Uint8Array(1
 const TRAIN = "train --data @data --model @model --max-train-steps 6 --train-batch-size 2 --augmented-copies 2";
 const TRAIN_MASKS =
   "train-masks --data @data --model @model --max-train-steps 6 --train-batch-size 2 --augmented-copies 2";
-const MASKS = "generate-masks --data @data --model @model --masks-run @mask-run --steps 3 --count 4 --threshold 0.6 " +
+const MASKS = "generate-masks --data @data --model @model --masks-run @mask-run --steps 3 --count 4 " +
   "--batch-size 4";
 const PAIRS = "generate --data @data --model @model --train-run @run --steps 3 --masks @masks";
 

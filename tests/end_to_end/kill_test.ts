@@ -14,7 +14,7 @@ const COMMANDS = {
   train: `train --data @data --model @model ${SMALL} --validation-steps 4 --num-validation-images 1 --part plate`,
   "train-masks": `train-masks --data @data --model @model ${SMALL} --part plate`,
   "generate-masks": "generate-masks --data @data --model @model --masks-run @train-masks --steps 2 --count 4 " +
-    "--threshold 0.6 --batch-size 3 --part plate",
+    "--batch-size 3 --part plate",
   generate: "generate --data @data --model @model --train-run @train --masks @generate-masks --steps 2 --count 4 " +
     "--batch-size 3 --min-change 0.25 --part plate",
 } as const;
@@ -39,7 +39,7 @@ function test(name: string, fn: () => void | Promise<void>): void {
 
 for (const [name, line] of Object.entries(COMMANDS)) {
   test(`${name}: dies again and again, each time later, and ends with the same bytes`, async () => {
-    for (const [first, growth] of [[1, 2], [4, 5]]) {
+    for (const [first, growth] of [[1, 3], [5, 7]]) {
       const out = `${name}-dying-${first}`;
       let lives = 1;
       for (let writes = first; await shop.runUntilWrite(writes, `${line} --out @${out} --resume`); writes += growth) {
@@ -50,6 +50,35 @@ for (const [name, line] of Object.entries(COMMANDS)) {
     }
   });
 }
+
+test("demo: dies at every stage, and ends with the same bytes; then it makes more where more is asked for", async () => {
+  const line = "demo --model @model --max-train-steps 2 --mask-train-steps 2 --train-batch-size 1 --steps 1";
+  await shop.good(`${line} --count 1 --out @demo`);
+  let lives = 1;
+  for (let writes = 9; await shop.runUntilWrite(writes, `${line} --count 1 --out @demo-dying --resume`); writes += 13) {
+    if (++lives > 20) throw new Error(`it never ends: the last life had ${writes} writes`);
+  }
+  assert.ok(lives > 3, `it died ${lives - 1} times only`);
+  const once = shop.products("demo"), again = shop.products("demo-dying");
+  assert.deepEqual(Object.keys(again).sort(), Object.keys(once).sort());
+  for (const [path, bytes] of Object.entries(once)) assert.ok(again[path] === bytes, `${path} differs`);
+  assert.match(once["index.html"], /data:image\/png;base64,/);
+  assert.doesNotMatch(once["index.html"], /(src|href)="https?:/);
+
+  await shop.good("demo --out @demo --resume --count 3");
+  const more = shop.products("demo");
+  const pairs = (files: Record<string, string>) => Object.keys(files).filter((path) => /^pairs\/.*\.png$/.test(path));
+  assert.deepEqual([pairs(once).length, pairs(more).length], [2 * 2 * 1, 2 * 2 * 3]);
+  for (const path of pairs(once)) assert.ok(more[path] === once[path], `${path} was made again`);
+  await shop.good("demo --out @demo --resume --max-train-steps 3");
+  const records = Deno.readTextFileSync(shop.file("demo/pairs/manifest.jsonl")).trimEnd().split("\n").map((line) =>
+    JSON.parse(line)
+  );
+  assert.equal(records.length, 2 * 3);
+  for (const { image, embeddings } of records) {
+    assert.ok(!more["pairs/manifest.jsonl"].includes(embeddings), `${image} is of the embeddings before`);
+  }
+});
 
 test("one death at a random write, then a resume", async () => {
   const random = new Random(Date.now(), "moments");

@@ -102,7 +102,7 @@ export class Workshop {
 
   /** What a run is for: its pictures, embeddings, losses and manifest; not its checkpoints and its lock. */
   products(folder: string): Record<string, string> {
-    return this.contents(folder, (path) => !path.startsWith("checkpoints/") && path !== ".lock");
+    return this.contents(folder, (path) => !/(^|\/)(checkpoints\/|\.lock$)/.test(path));
   }
 }
 

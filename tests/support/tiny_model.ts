@@ -100,10 +100,11 @@ export function modelShapes(config: ModelConfig): Map<string, readonly number[]>
 }
 
 /**
- * A decoder whose pixels do not mix: each latent pixel becomes a block of one colour. A sampled picture then has few, whole
- * blocks above a threshold, as a mask has, where random kernels would give a thousand specks.
+ * A decoder whose pixels do not mix and that is a little dark: each latent pixel becomes a block of one colour. A sampled
+ * picture then has few, whole blocks above the middle grey, as a mask has, where random kernels would give a thousand specks.
  */
 function blocky(name: string, [out, inputs, kernel]: readonly number[], data: Float32Array): Float32Array {
+  if (name === `${AUTOENCODER_PREFIX}.decoder.conv_out.bias`) return data.fill(-0.2);
   if (!name.startsWith(`${AUTOENCODER_PREFIX}.decoder.`) || kernel !== 3) return data;
   const subPixels = name.endsWith("decoder.conv_out.weight") ? tinyModelConfig().autoencoder.patchSize ** 2 : 1;
   return data.map((_, i) => {
