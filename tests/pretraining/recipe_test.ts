@@ -1,5 +1,6 @@
 /** Initial weights, learning rates, captions and vocabulary of pretraining. */
 import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
 import { input } from "../../src/graph/variable.ts";
 import { encode } from "../../src/models/autoencoder.ts";
 import { captionOf, folderImages, proceduralImages, withWords } from "../../src/pretraining/images.ts";
@@ -118,4 +119,10 @@ Deno.test("procedural pictures depend on seed and number, at any side", () => {
   assert.equal(a.caption(3), b.caption(3));
   const mean = (values: Uint8Array) => values.reduce((sum, v) => sum + v, 0) / values.length;
   assert.ok(Math.abs(mean(a.pixels(3)) - mean(b.pixels(3))) < 1);
+});
+
+Deno.test("the recipe's sizes are those of the model that ships", () => {
+  const path = fileURLToPath(new URL("../../fixtures/small-ldm/config.json", import.meta.url));
+  const { training: _, ...shipped } = JSON.parse(Deno.readTextFileSync(path));
+  assert.deepEqual(smallModelConfig(shipped.text.vocabSize), shipped);
 });
