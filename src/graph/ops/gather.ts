@@ -71,6 +71,16 @@ const gatherBackwardOp = defineOp<{ rows: number }>({
  * @param x [B, N, D], f32
  * @param index [B, M], u32, below N (a greater one reads the last row)
  * @returns [B, M, D], f32
+ * @example
+ * ```ts
+ * import { input } from "../variable.ts";
+ * import { gatherRows } from "./gather.ts";
+ * import { concat } from "./shape.ts";
+ * // Learned vectors take the place of some tokens: rows of [tokens ‖ learned], picked per image.
+ * const rows = concat([input("tokens", [2, 24, 64]), input("learned", [2, 8, 64])], 1);
+ * const y = gatherRows(rows, input("index", [2, 24], "u32"));
+ * if (y.shape.join() !== "2,24,64") throw new Error(`${y}`);
+ * ```
  */
 export function gatherRows(x: Tensor, index: Tensor): Tensor {
   return apply(gatherOp, [x, index], null)[0];

@@ -148,6 +148,13 @@ export interface BilinearOptions {
  * Linear interpolation between the nearest pixels (PyTorch's "bilinear").
  * @param x [B, H, W, C], f32
  * @returns [B, h, w, C]
+ * @example
+ * ```ts
+ * import { input } from "../variable.ts";
+ * import { resizeBilinear } from "./resample.ts";
+ * const y = resizeBilinear(input("x", [1, 64, 64, 3]), [16, 16], { antialias: true });
+ * if (y.shape.join() !== "1,16,16,3") throw new Error(`${y}`);
+ * ```
  */
 export function resizeBilinear(x: Tensor, [h, w]: readonly [number, number], options: BilinearOptions = {}): Tensor {
   checkSize("resizeBilinear", x, [h, w]);
@@ -249,6 +256,13 @@ export function maxPool(x: Tensor, options: PoolOptions): Tensor {
  * Mean of each window; padding counts as zeros (PyTorch's `count_include_pad`).
  * @param x [B, H, W, C], f32
  * @returns [B, ⌊(H + top + bottom − kh) ∕ stride⌋ + 1, …, C]
+ * @example
+ * ```ts
+ * import { input } from "../variable.ts";
+ * import { averagePool } from "./resample.ts";
+ * const y = averagePool(input("x", [1, 7, 7, 8]), { kernel: [3, 3], stride: [2, 2], padding: [1, 1, 1, 1] });
+ * if (y.shape.join() !== "1,4,4,8") throw new Error(`${y}`);
+ * ```
  */
 export function averagePool(x: Tensor, options: PoolOptions): Tensor {
   const window = pool("averagePool", x, options), { kh, kw, stride, padding } = window;

@@ -132,6 +132,14 @@ function windowed(x: Tensor, axis: number, from: number, size: number): Tensor {
  * @param x f32 or u32
  * @param axis from 0; −1 is the last
  * @param end default the axis' size; negative numbers count from the end
+ * @example
+ * ```ts
+ * import { input } from "../variable.ts";
+ * import { concat, slice } from "./shape.ts";
+ * const x = input("x", [2, 77, 64]);
+ * const y = concat([slice(x, 1, 0, 1), slice(x, 1, -8)], 1);
+ * if (y.shape.join() !== "2,9,64") throw new Error(`${y}`);
+ * ```
  */
 export function slice(x: Tensor, axis: number, start: number, end?: number): Tensor {
   if (axis < 0) axis += x.rank;
@@ -204,6 +212,13 @@ const permuteOp = defineOp<{ axes: readonly number[] }>({
 /**
  * Reorders axes: axis i of the result is axis `axes[i]` of x.
  * @param x f32 or u32
+ * @example
+ * ```ts
+ * import { input } from "../variable.ts";
+ * import { permute, reshape } from "./shape.ts";
+ * const heads = permute(reshape(input("x", [2, 256, 64]), [2, 256, 4, 16]), [0, 2, 1, 3]);
+ * if (heads.shape.join() !== "2,4,256,16") throw new Error(`${heads}`);
+ * ```
  */
 export function permute(x: Tensor, axes: readonly number[]): Tensor {
   const all = axes.length === x.rank && axes.every((_, i) => axes.includes(i));
