@@ -5,6 +5,7 @@
  * how mask embeddings are learned.
  */
 
+import { UserError } from "../errors.ts";
 import { compile, type Compiled } from "../graph/compile.ts";
 import { gradient } from "../graph/gradient.ts";
 import { embedding } from "../graph/ops/gather.ts";
@@ -205,7 +206,7 @@ export class Inversion implements Disposable {
 
   /**
    * Trains up to step `until` (exclusive) and reads the mean loss of these steps, the only trip to the host.
-   * @throws Error where the loss is not a finite number
+   * @throws UserError where the loss is not a finite number
    */
   async advance(until: number): Promise<number> {
     const from = this.#steps;
@@ -213,7 +214,10 @@ export class Inversion implements Disposable {
     while (this.#steps < Math.min(until, this.settings.steps)) this.#program.step(this.#feed(this.#steps++));
     const loss = (await this.#lossSum.read())[0] / (this.#steps - from);
     if (!Number.isFinite(loss)) {
-      throw new Error(`the loss is not a number after step ${this.#steps}; train again with a smaller --learning-rate`);
+      throw new UserError(
+        `the loss is not a number after step ${this.#steps}`,
+        "train again with a smaller learning rate",
+      );
     }
     return loss;
   }

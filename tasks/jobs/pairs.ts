@@ -59,6 +59,12 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
   const { base, settings, count } = run, { runFolder, signal } = context, { batch: _, ...recorded } = settings;
   const pools = new Map(run.masks ? kinds.map((kind) => [kind, masksOf(run.masks!, kind)]) : []);
   const before = await readJsonLines<ManifestRecord>(runFolder.file(MANIFEST));
+  if (before.some((r) => r.embeddings !== run.embeddingHash || r.model !== base.sha256)) {
+    throw new UserError(
+      `${runFolder.path} holds pairs of other embeddings`,
+      "choose another --out for the new ones, or --overwrite",
+    );
+  }
   const finished = new Set(before.map((r) => `${r.part}+${r.defect} ${r.index}`));
   let manifest: JsonLines<ManifestRecord> | undefined; // opened once there is something to write
   const start = before.length, total = count * kinds.length;

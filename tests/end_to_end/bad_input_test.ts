@@ -183,6 +183,10 @@ test("a second run in the same folder changes nothing, and one that came to grie
   }
   await shop.good(line.replace("@half-pairs", "@half-whole"));
   assert.deepEqual(all, shop.products("half-whole"));
+  await shop.good(`${TRAIN} --data @data --out @later --part plate --seed 3`);
+  Deno.renameSync(shop.file("run"), shop.file("run-before"));
+  Deno.renameSync(shop.file("later"), shop.file("run")); // trained again in the same place
+  assertRefused(await shop.run(`${line} --resume`), /half-pairs holds pairs of other embeddings/);
   assertRefused(await shop.run(`${TRAIN} --data @data --out @half-pairs`), /holds a run of generate/);
   assertRefused(await shop.run(`${TRAIN} --data @data --out @half-pairs --resume`), /generate/);
   assert.deepEqual(shop.products("half-pairs"), all);

@@ -79,7 +79,7 @@ test("train-masks leaves embeddings without an encoder", async () => {
 
 test("generate-masks makes the count asked for, binary, not empty, at the model's size", async () => {
   const { err } = await shop.good(`${MASKS} --out @masks`);
-  assert.match(err, /masks: 16 masks in .* too many pieces/); // some were refused, and replaced
+  assert.match(err, /masks: 16 masks in .* \d+ (empty|too small|off the part)/); // some were refused, and replaced
   assert.doesNotMatch(err, /placed from real ones/);
   const names = KINDS.flatMap(({ part, defect }) => [0, 1, 2, 3].map((i) => `${part}/${defect}/00${i}.png`));
   assert.deepEqual(Object.keys(pictures("masks")).sort(), names.sort());
