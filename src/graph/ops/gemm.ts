@@ -66,8 +66,8 @@ function widest(quads: number, most: number): number {
 
 /**
  * Width of a GEMM's tile in quads. On software adapters the time goes into loads, of which a tile of 8 × 4·q needs 8 + 4·q
- * per 32·q multiply-adds: 8 × 16 columns ran 20 GFLOPS, 8 × 8 16 and 8 × 4 11 (llvmpipe, 2 cores, 3×3 convolutions of 64
- * to 128 channels).
+ * per 32·q multiply-adds: 8 × 16 columns ran 10 GFLOPS per core, 8 × 8 8 and 8 × 4 6 (llvmpipe, 3×3 convolutions of 64 to
+ * 128 channels).
  */
 function tileWidth(tiles: number, quads: number): number {
   return widest(quads, Math.ceil(quads / 4) * tiles >= ENOUGH_INVOCATIONS ? 4 : 2);
@@ -159,8 +159,8 @@ function launchGemm({ launch }: Pick<Lowering, "launch">, g: Gemm): void {
 }
 
 /**
- * Invocations below which a weight gradient is split over the rows. Splits cost memory traffic: 1,024 invocations ran 15
- * GFLOPS where 4,096 ran 12 and 16,384 9 (llvmpipe, as above).
+ * Invocations below which a weight gradient is split over the rows. Splits cost memory traffic: 1,024 invocations ran 7.5
+ * GFLOPS per core where 4,096 ran 6 and 16,384 4.5 (llvmpipe, as above).
  */
 const WEIGHT_INVOCATIONS = 1024;
 
