@@ -97,10 +97,12 @@ Deno.test({
       const output = join(folder, "anomalydiffusion");
       const { code, err } = await deno(compileArguments(output), { DENORT_BIN: "/bin/true" });
       assert.equal(code, 0, err);
-      const binary = Buffer.from((await Deno.readFile(output)).buffer);
+      // As strings: V8 searches these many times faster than Deno's Buffer does.
+      const text = async (path: string) => Buffer.from((await Deno.readFile(path)).buffer).toString("latin1");
+      const binary = await text(output);
       const shaders = (await graph()).filter((path) => path.endsWith(".wgsl"));
       for (const path of [...shippedFiles(), ...shaders]) {
-        assert.ok(binary.includes(Buffer.from(await Deno.readFile(join(ROOT, path)))), `${path} is not in the binary`);
+        assert.ok(binary.includes(await text(join(ROOT, path))), `${path} is not in the binary`);
       }
     } finally {
       await Deno.remove(folder, { recursive: true });
