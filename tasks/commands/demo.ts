@@ -18,6 +18,13 @@ import trainMasks from "./train_masks.ts";
 /** Augmented views of each training pair: enough for a few hundred steps. */
 const COPIES = 12;
 
+/** Shown where no part is named: of its two defects one is plain to see and one is faint. */
+const PART = "metal";
+
+/** What masks may cost in a demo: DDIM steps of one, and tries before a real one is placed instead. */
+const MASK_STEPS = 20;
+const MASK_ATTEMPTS = 2;
+
 /** Least mean change inside the mask: below it nothing was drawn. */
 const MIN_CHANGE = 0.03;
 
@@ -74,7 +81,7 @@ export default defineCommand({
       type: "string",
       value: "name",
       description: "Which of the embedded parts; doctor lists them.",
-      otherwise: "the first",
+      otherwise: PART,
     },
     all: { type: "boolean", description: "Every embedded part.", default: false },
     model: shared.model,
@@ -88,7 +95,7 @@ export default defineCommand({
       max: 1000,
       changeable: true,
     },
-    maxTrainSteps: { ...shared.maxTrainSteps(300), description: "How long to train the embeddings and the encoder." },
+    maxTrainSteps: { ...shared.maxTrainSteps(240), description: "How long to train the embeddings and the encoder." },
     maskTrainSteps: {
       type: "integer",
       unit: "steps",
@@ -112,7 +119,7 @@ export default defineCommand({
   async run(options, context) {
     const data = partsFolder(), everything = openKinds({ data });
     const names = [...new Set(everything.map(({ part }) => part.name))];
-    const part = options.all ? names : [options.part ?? names[0]];
+    const part = options.all ? names : [options.part ?? (names.includes(PART) ? PART : names[0])];
     if (!names.includes(part[0])) {
       throw new UserError(`there is no embedded part ${part[0]}`, `there is ${names.join(", ")}`);
     }
@@ -141,7 +148,12 @@ export default defineCommand({
         command: generateMasks,
         folder: STAGES.masks,
         amount: count,
-        given: { ...sampled, masksRun: folder(STAGES.trainMasks) }, // pair i keeps mask i however many there are
+        given: {
+          ...sampled,
+          steps: Math.min(steps, MASK_STEPS),
+          maxAttempts: MASK_ATTEMPTS,
+          masksRun: folder(STAGES.trainMasks),
+        }, // pair i keeps mask i however many there are
       },
       {
         command: generate,

@@ -72,6 +72,13 @@ export default defineCommand({
       min: 0,
       max: 1,
     },
+    maxAttempts: {
+      type: "integer",
+      description: "Tries for a mask that is rejected, before a real one is moved and rotated in its place.",
+      default: 12,
+      min: 1,
+      max: 1000,
+    },
     onPart: {
       type: "boolean",
       description: "Reject masks that lie mostly beside the part, judged by the normal images.",
@@ -101,7 +108,15 @@ export default defineCommand({
     }
     await makeMasks(
       kinds ?? openKinds(options),
-      { count, seed, onPart, limits: { minArea, maxArea, maxBorder }, sampling, side: base.side },
+      {
+        count,
+        seed,
+        onPart,
+        maxAttempts: options.maxAttempts,
+        limits: { minArea, maxArea, maxBorder },
+        sampling,
+        side: base.side,
+      },
       context,
     );
   },

@@ -62,15 +62,14 @@ export function maskFile({ part, defect }: Kind, index: number): string {
   return `${part.name}/${defect.name}/${String(index).padStart(3, "0")}.png`;
 }
 
-/** Tries for one mask before a real one is placed instead. */
-const MAX_ATTEMPTS = 12;
-
 /** What masks to make. */
 export interface MaskRun {
   readonly count: number;
   readonly seed: number;
   readonly limits: Partial<MaskLimits>;
   readonly onPart: boolean;
+  /** Tries for one mask before a real one is placed instead. */
+  readonly maxAttempts: number;
   /** How to sample; undefined to place real masks. */
   readonly sampling?: {
     readonly base: BaseModel;
@@ -110,7 +109,7 @@ export async function makeMasks(kinds: readonly Kind[], run: MaskRun, context: C
         if (!why) await keep(index, mask);
         else {
           refused.set(why, (refused.get(why) ?? 0) + 1);
-          if (attempt + 1 < MAX_ATTEMPTS) again.push({ index, attempt: attempt + 1 });
+          if (attempt + 1 < run.maxAttempts) again.push({ index, attempt: attempt + 1 });
           else {
             replaced++;
             await keep(index, placedMask({ ...ground, part: part ?? everywhere(side) }, seed, kind.key, index));
@@ -121,7 +120,7 @@ export async function makeMasks(kinds: readonly Kind[], run: MaskRun, context: C
     }
   }
   progress.finish();
-  if (replaced) context.log(`${replaced} masks failed ${MAX_ATTEMPTS} times and were placed from real ones instead`);
+  if (replaced) context.log(`${replaced} masks failed ${run.maxAttempts} times and were placed from real ones instead`);
 }
 
 function everywhere(side: number): Mask {
