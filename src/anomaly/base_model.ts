@@ -87,10 +87,14 @@ export class BaseModel implements Disposable {
     return this.wordRows([this.tokenizer.encode(word, 3)[1]]);
   }
 
-  /** Word embeddings of a text, with the column of its placeholder. */
+  /**
+   * Word embeddings of a text, with the column of its placeholder.
+   * @throws UserError where the vocabulary lacks the placeholder, or the text has it twice or past its end
+   */
   prompt(text: string): Prompt {
     const ids = this.tokenizer.encode(text, this.config.text.maxLength);
-    return { words: this.wordRows(ids), column: ids.indexOf(this.tokenizer.id(placeholder) ?? -1) };
+    const column = text.includes(placeholder) ? this.tokenizer.placeholderColumn(ids, placeholder) : -1;
+    return { words: this.wordRows(ids), column };
   }
 
   #program(name: string, build: () => Tensor): Compiled<{ y: Tensor }> {

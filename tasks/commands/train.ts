@@ -6,7 +6,7 @@ import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
 import { UsageError } from "../errors.ts";
 import { openKinds, trainingSamples } from "../jobs/dataset.ts";
-import { train } from "../jobs/training.ts";
+import { encodeViews, train } from "../jobs/training.ts";
 import { validationSheet } from "../jobs/validation.ts";
 import * as shared from "./shared.ts";
 
@@ -114,16 +114,7 @@ export default defineCommand({
     }
     const base = await openBase(options.model);
     const kinds = openKinds(options), samples = await trainingSamples(kinds);
-    const copies = options.augmentation === "off" ? 1 : options.augmentedCopies;
-    const encoding = context.progress({ label: "encoding", total: samples.length * copies, unit: "view" });
-    let encoded = 0;
-    const items = await defectItems(
-      base,
-      samples,
-      { seed: options.seed, copies, augmentation: options.augmentation, latentMask: "maxPool" },
-      () => encoding.update(++encoded),
-    );
-    encoding.finish();
+    const items = await encodeViews(defectItems, base, samples, options, "view", context);
     using inversion = new Inversion(base, items, {
       tokens: options.numVectors,
       spatialTokens: options.numSpatialVectors,

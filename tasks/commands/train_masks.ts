@@ -5,7 +5,7 @@ import { promptTemplates } from "../../src/data/prompts.ts";
 import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
 import { openKinds, trainingSamples } from "../jobs/dataset.ts";
-import { train } from "../jobs/training.ts";
+import { encodeViews, train } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
 
 export default defineCommand({
@@ -53,16 +53,7 @@ export default defineCommand({
   async run(options, context) {
     const base = await openBase(options.model);
     const samples = await trainingSamples(openKinds(options));
-    const copies = options.augmentation === "off" ? 1 : options.augmentedCopies;
-    const encoding = context.progress({ label: "encoding", total: samples.length * copies, unit: "mask" });
-    let encoded = 0;
-    const items = await maskItems(
-      base,
-      samples,
-      { seed: options.seed, copies, augmentation: options.augmentation, latentMask: "maxPool" },
-      () => encoding.update(++encoded),
-    );
-    encoding.finish();
+    const items = await encodeViews(maskItems, base, samples, options, "mask", context);
     using inversion = new Inversion(base, items, {
       tokens: options.numVectors,
       spatialTokens: 0,

@@ -7,7 +7,8 @@ import { createHash } from "node:crypto";
 import { join } from "node:path";
 import type { BaseModel } from "../../src/anomaly/base_model.ts";
 import { type AnomalyEmbedding, decodeEmbedding, encodeEmbedding } from "../../src/anomaly/embedding.ts";
-import type { Inversion } from "../../src/anomaly/inversion.ts";
+import type { Inversion, InversionItem } from "../../src/anomaly/inversion.ts";
+import type { defectItems, LabelledSample } from "../../src/anomaly/training_set.ts";
 import { UserError } from "../../src/errors.ts";
 import type { Context } from "../command.ts";
 import { readProduct } from "./files.ts";
@@ -51,6 +52,31 @@ export interface LossRecord {
 
 /** Steps between two readings of the loss, which each cost a round trip to the device. */
 const READ_EVERY = 10;
+
+/** Flags that say how training pairs become latents. */
+interface ViewFlags {
+  readonly seed: number;
+  readonly augmentation: "paper" | "off";
+  readonly augmentedCopies: number;
+}
+
+/** Makes the latents of all augmented views, with progress. `make` is `defectItems` or `maskItems`. */
+export async function encodeViews(
+  make: typeof defectItems,
+  base: BaseModel,
+  samples: readonly LabelledSample[],
+  { seed, augmentation, augmentedCopies }: ViewFlags,
+  unit: string,
+  context: Context,
+): Promise<InversionItem[]> {
+  const copies = augmentation === "off" ? 1 : augmentedCopies;
+  const progress = context.progress({ label: "encoding", total: samples.length * copies, unit });
+  let done = 0;
+  const options = { seed, copies, augmentation, latentMask: "maxPool" } as const;
+  const items = await make(base, samples, options, () => progress.update(++done));
+  progress.finish();
+  return items;
+}
 
 /** How a run is kept. */
 export interface TrainingRun {
