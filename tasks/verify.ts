@@ -34,6 +34,39 @@ function present(...paths: string[]): string[] {
   });
 }
 
+/** What a JUnit report says of the tests that failed: the test, its file and the first line of its error. */
+export function failures(report: string): string[] {
+  const plain = (text: string) =>
+    text.replaceAll("&quot;", '"').replaceAll("&apos;", "'").replaceAll("&lt;", "<").replaceAll("&gt;", ">")
+      .replaceAll("&amp;", "&");
+  const found: string[] = [];
+  for (const [, attributes, body] of report.matchAll(/<testcase ([^>]*[^/])>([^]*?)<\/testcase>/g)) {
+    const failure = /<failure message="([^"]*)">([^]*?)<\/failure>/.exec(body);
+    if (!failure) continue;
+    const [name, file] = ["name", "classname"].map((key) =>
+      new RegExp(`\\b${key}="([^"]*)"`).exec(attributes)?.[1] ?? ""
+    );
+    const text = failure[2].trim() || failure[1];
+    found.push(plain(`${name} (${file}): ${text.split("\n").slice(0, 3).join(" | ")}`));
+  }
+  return found;
+}
+
+/** All tests. Those that fail are kept for the end of the run: a log that is cut from its top still names them. */
+async function tests(): Promise<boolean> {
+  const report = await Deno.makeTempFile({ suffix: ".xml" });
+  try {
+    const good = await deno("test", "-A", "--quiet", `--junit-path=${report}`, "tests");
+    failed.push(...failures(await Deno.readTextFile(report)));
+    return good;
+  } finally {
+    await Deno.remove(report);
+  }
+}
+
+/** The failed tests of this run, a line each. */
+const failed: string[] = [];
+
 /** The demo, as small as it gets, from an empty folder to its page; then the same pairs once more, byte for byte. */
 async function endToEnd(): Promise<boolean> {
   const folder = await Deno.makeTempDir({ prefix: "anomalydiffusion-" });
@@ -75,7 +108,7 @@ const STEPS: readonly Step[] = [
   { name: "lint", run: () => deno("lint", "--quiet") },
   { name: "types", run: () => deno("check", "--quiet", ...present(...CODE)) },
   { name: "examples", run: () => deno("test", "--doc", "-A", "--quiet", ...present("src", "tasks", "mod.ts")) },
-  { name: "tests", run: () => deno("test", "-A", "--quiet", "tests") },
+  { name: "tests", run: tests },
   { name: "end-to-end", run: endToEnd },
 ];
 
@@ -90,7 +123,7 @@ async function verify(words: readonly string[]): Promise<number> {
   }
   selectBackend();
   const results: string[] = [];
-  let failed = 0;
+  let bad = 0;
   for (const step of STEPS) {
     if (words.length && !words.includes(step.name)) continue;
     console.log(`\n=== ${step.name}`);
@@ -99,14 +132,15 @@ async function verify(words: readonly string[]): Promise<number> {
       console.error(error);
       return false;
     });
-    if (!good) failed++;
+    if (!good) bad++;
     results.push(
       `${good ? "ok    " : "FAILED"}  ${step.name.padEnd(12)}${formatDuration((performance.now() - start) / 1000)}`,
     );
   }
   console.log(`\n${results.join("\n")}`);
-  if (failed) console.error(`\n${failed} of ${results.length} steps failed`);
-  return failed ? 1 : 0;
+  if (failed.length) console.error(`\nfailed tests:\n${failed.join("\n")}`);
+  if (bad) console.error(`\n${bad} of ${results.length} steps failed`);
+  return bad ? 1 : 0;
 }
 
 if (import.meta.main) Deno.exit(await verify(Deno.args));
