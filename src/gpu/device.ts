@@ -196,14 +196,14 @@ export class Gpu implements Disposable {
     this.device.queue.writeBuffer(buffer, 0, data as BufferSource);
   }
 
-  /** Reads the first `bytes` bytes of each buffer, in one round trip (a trip costs about 11 ms in Deno, whatever its size). */
-  async read(sources: readonly { buffer: GPUBuffer; bytes: number }[]): Promise<ArrayBuffer[]> {
+  /** Reads `bytes` bytes of each buffer, in one round trip (a trip costs about 11 ms in Deno, whatever its size). */
+  async read(sources: readonly { buffer: GPUBuffer; bytes: number; offset?: number }[]): Promise<ArrayBuffer[]> {
     const encoder = this.device.createCommandEncoder({ label: "read" });
-    const staged = sources.map(({ buffer, bytes }) => {
+    const staged = sources.map(({ buffer, bytes, offset = 0 }) => {
       const size = Math.ceil(bytes / 4) * 4;
       const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST;
       const staging = this.device.createBuffer({ label: "staging", size, usage });
-      encoder.copyBufferToBuffer(buffer, 0, staging, 0, size);
+      encoder.copyBufferToBuffer(buffer, offset, staging, 0, size);
       return staging;
     });
     this.device.queue.submit([encoder.finish()]);

@@ -9,13 +9,20 @@ import type { Defines } from "./template.ts";
 /** A number in a uniform block: an unsigned integer, or `{ f32 }`. */
 export type Scalar = number | { readonly f32: number };
 
+/** A part of a buffer; `offset` is a multiple of 256. */
+export interface Region {
+  readonly buffer: GPUBuffer;
+  readonly offset: number;
+  readonly size: number;
+}
+
 /** One dispatch of a kernel. */
 export interface Launch {
   readonly label: string;
   readonly kernel: Kernel;
   readonly defines: Defines;
-  /** One buffer per binding of the kernel. */
-  readonly buffers: readonly GPUBuffer[];
+  /** One region per binding of the kernel. What it reads and what it writes lie in different buffers. */
+  readonly buffers: readonly Region[];
   /** Fields of the kernel's uniform struct, each of four bytes, at most 64. */
   readonly uniforms: readonly Scalar[];
   readonly workgroups: readonly [number, number, number];
@@ -58,9 +65,9 @@ export class Program implements Disposable {
     });
     const groups = new Map<string, GPUBindGroup>();
     const ids = new Map<GPUBuffer, number>();
-    const id = (buffer: GPUBuffer) => {
+    const id = ({ buffer, offset, size }: Region) => {
       if (!ids.has(buffer)) ids.set(buffer, ids.size);
-      return ids.get(buffer);
+      return `${ids.get(buffer)}:${offset}:${size}`;
     };
     launches.forEach((launch, i) => {
       const pipeline = gpu.pipeline(launch.kernel, launch.defines);
@@ -83,7 +90,7 @@ export class Program implements Disposable {
           layout: pipeline.layout,
           entries: [
             { binding: 0, resource: { buffer: this.#uniforms, size: UNIFORM_STRIDE } },
-            ...launch.buffers.map((buffer, k) => ({ binding: k + 1, resource: { buffer } })),
+            ...launch.buffers.map((region, k) => ({ binding: k + 1, resource: region })),
           ],
         });
         groups.set(key, group);

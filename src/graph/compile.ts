@@ -4,7 +4,9 @@
  */
 
 import type { Gpu } from "../gpu/device.ts";
-import { type KernelTime, Program } from "../gpu/program.ts";
+import { type KernelTime, Program, type Region } from "../gpu/program.ts";
+import { roundUp } from "./memory.ts";
+import type { Value } from "./op.ts";
 import { plan, type PlanReport } from "./plan.ts";
 import type { Tensor } from "./tensor.ts";
 import { bytesOf } from "./tensor.ts";
@@ -23,7 +25,7 @@ export class Compiled<O extends Outputs = Outputs> implements Disposable {
   readonly #program: Program;
   readonly #inputs = new Map<string, { tensor: Tensor; buffer: GPUBuffer }>();
   readonly #owned: GPUBuffer[] = [];
-  readonly #results: { name: string; tensor: Tensor; buffer: GPUBuffer }[];
+  readonly #results: { name: string; tensor: Tensor; region: Region }[];
 
   constructor(gpu: Gpu, outputs: O, effects: readonly Tensor[]) {
     this.#gpu = gpu;
@@ -35,7 +37,7 @@ export class Compiled<O extends Outputs = Outputs> implements Disposable {
       this.#owned.push(buffer);
       return buffer;
     };
-    const leaves = new Map<unknown, GPUBuffer>();
+    const leaves = new Map<Value, GPUBuffer>();
     for (const [tensor, value] of planned.leaves) {
       const name = inputName(tensor), values = constantValues(tensor);
       if (name !== undefined) {
@@ -51,13 +53,15 @@ export class Compiled<O extends Outputs = Outputs> implements Disposable {
         leaves.set(value, variableOf(tensor)!.on(gpu));
       }
     }
-    const slots = planned.slotBytes.map((bytes, i) => own(bytes, `slot ${i}`));
-    const place = (value: { id: number; bytes: number }): GPUBuffer => {
-      const leaf = leaves.get(value);
-      return leaf ?? slots[planned.slots.get(value as never)!];
+    const shared = planned.bufferBytes.map((bytes, i) => own(bytes, `activations ${i}`));
+    const place = (value: Value): Region => {
+      const size = roundUp(value.bytes), leaf = leaves.get(value);
+      if (leaf) return { buffer: leaf, offset: 0, size };
+      const { buffer, offset } = planned.places[planned.slots.get(value)!];
+      return { buffer: shared[buffer], offset, size };
     };
     this.#program = new Program(gpu, planned.launches.map((l) => ({ ...l, buffers: l.buffers.map(place) })));
-    this.#results = names.map((name, i) => ({ name, tensor: outputs[name], buffer: place(planned.results[i]) }));
+    this.#results = names.map((name, i) => ({ name, tensor: outputs[name], region: place(planned.results[i]) }));
   }
 
   #upload(feed: Feed): void {
@@ -92,7 +96,9 @@ export class Compiled<O extends Outputs = Outputs> implements Disposable {
   /** Outputs of the last run. */
   async read<K extends keyof O & string = keyof O & string>(names?: readonly K[]): Promise<Record<K, Float32Array>> {
     const wanted = this.#results.filter(({ name }) => !names || names.includes(name as K));
-    const data = await this.#gpu.read(wanted.map(({ tensor, buffer }) => ({ buffer, bytes: bytesOf(tensor) })));
+    const data = await this.#gpu.read(
+      wanted.map(({ tensor, region: { buffer, offset } }) => ({ buffer, offset, bytes: bytesOf(tensor) })),
+    );
     return Object.fromEntries(wanted.map(({ name }, i) => [name, new Float32Array(data[i])])) as Record<
       K,
       Float32Array

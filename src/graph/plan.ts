@@ -1,12 +1,13 @@
 /**
  * Planning: from the tensors that are wanted to a list of launches with a place in memory for every value. Runs without a
  * GPU. Dead nodes fall away because only what is reached is visited; chains of pointwise steps after a GEMM are fused into
- * its write; buffers are shared by values whose lives do not overlap.
+ * its write; optimiser steps run as soon as they can; memory is shared by values whose lives do not overlap.
  */
 
 import type { Kernel } from "../gpu/device.ts";
 import type { Scalar } from "../gpu/program.ts";
 import type { Defines } from "../gpu/template.ts";
+import { assignMemory, type Slot } from "./memory.ts";
 import type { Epilogue, Value } from "./op.ts";
 import { bytesOf, type Node, sameShape, type Tensor } from "./tensor.ts";
 
@@ -31,8 +32,12 @@ export interface Plan {
   readonly results: readonly Value[];
   /** For each temporary value, the slot it lies in. */
   readonly slots: ReadonlyMap<Value, number>;
-  /** Bytes of each slot. */
+  /** Buffer and offset of each slot. */
+  readonly places: readonly Slot[];
+  /** Bytes of the largest value in each slot. */
   readonly slotBytes: readonly number[];
+  /** Bytes of each buffer that slots lie in. */
+  readonly bufferBytes: readonly number[];
   readonly report: PlanReport;
 }
 
@@ -40,7 +45,7 @@ export interface Plan {
 export interface PlanReport {
   readonly launches: number;
   readonly flops: number;
-  /** Bytes of all slots for activations and gradients. */
+  /** Bytes of all buffers for activations and gradients. */
   readonly activationBytes: number;
   /** Largest number of bytes alive at one moment: no assignment can need less. */
   readonly lowerBoundBytes: number;
@@ -50,7 +55,7 @@ export interface PlanReport {
 
 /**
  * Plans the computation of `outputs` and of the effects `effects` (tensors of effect ops, e.g. an optimiser's step).
- * Effects run after everything that reads what they overwrite, because they come last in the order of creation.
+ * Effects run after everything that was created before them and reads what they overwrite.
  */
 export function plan(outputs: readonly Tensor[], effects: readonly Tensor[] = []): Plan {
   const order = schedule([...outputs, ...effects].map((t) => t.node));
@@ -98,15 +103,16 @@ export function plan(outputs: readonly Tensor[], effects: readonly Tensor[] = []
   }
 
   const results = outputs.map((t) => values.get(t)!);
-  const { slots, slotBytes, lowerBoundBytes } = assign(launches, new Set(leaves.values()), new Set(results));
+  const owned = new Set(leaves.values()), ordered = hoistEffects(launches, owned);
+  const { lowerBoundBytes, ...placement } = assignMemory(ordered, owned, new Set(results));
   const report: PlanReport = {
     launches: launches.length,
     flops: launches.reduce((sum, l) => sum + l.flops, 0),
-    activationBytes: slotBytes.reduce((a, b) => a + b, 0),
+    activationBytes: placement.bufferBytes.reduce((a, b) => a + b, 0),
     lowerBoundBytes,
     leafBytes: [...leaves.values()].reduce((sum, v) => sum + v.bytes, 0),
   };
-  return { outputs, launches, leaves, results, slots, slotBytes, report };
+  return { outputs, launches: ordered, leaves, results, ...placement, report };
 }
 
 /** Everything that `roots` need, in order of creation. */
@@ -197,34 +203,25 @@ function asStep(node: Node, from: Tensor, result: Tensor): { make: Step; added: 
   return { make: (values) => ({ kind: "group", value: values.get(other)!, rows }), added: true };
 }
 
-/** Gives every temporary value a slot; greedy best fit over live ranges, in the order of the launches. */
-function assign(launches: readonly PlannedLaunch[], leaves: ReadonlySet<Value>, results: ReadonlySet<Value>) {
-  const last = new Map<Value, number>();
-  launches.forEach((launch, i) => launch.buffers.forEach((v) => last.set(v, i)));
-  const slots = new Map<Value, number>();
-  const slotBytes: number[] = [];
-  const free: number[] = [];
-  const round = (bytes: number) => Math.max(256, Math.ceil(bytes / 256) * 256);
-  let alive = 0, lowerBoundBytes = 0;
-  launches.forEach((launch, i) => {
-    const used = [...new Set(launch.buffers)].filter((v) => !leaves.has(v));
-    for (const value of used) {
-      if (slots.has(value)) continue;
-      alive += round(value.bytes);
-      const fits = free.filter((s) => slotBytes[s] >= value.bytes).sort((a, b) => slotBytes[a] - slotBytes[b])[0];
-      // Where none is large enough, the largest free one grows: cheaper than a new one.
-      const slot = fits ?? free.toSorted((a, b) => slotBytes[b] - slotBytes[a])[0] ?? slotBytes.length;
-      if (slot === slotBytes.length) slotBytes.push(0);
-      else free.splice(free.indexOf(slot), 1);
-      slotBytes[slot] = Math.max(slotBytes[slot], round(value.bytes));
-      slots.set(value, slot);
-    }
-    lowerBoundBytes = Math.max(lowerBoundBytes, alive);
-    for (const value of used) {
-      if (last.get(value) !== i || results.has(value)) continue;
-      alive -= round(value.bytes);
-      free.push(slots.get(value)!);
-    }
+/**
+ * Moves every launch that writes leaves only (an optimiser's step) to where its inputs are there and nobody needs the old
+ * values any more: gradients then die one by one instead of all at the end.
+ */
+function hoistEffects(launches: readonly PlannedLaunch[], leaves: ReadonlySet<Value>): PlannedLaunch[] {
+  const touched = new Map<Value, number>(), written = new Map<Value, number>();
+  const keyed = launches.map((launch, i) => {
+    const { kernel: { bindings }, buffers } = launch;
+    const effect = buffers.every((value, k) => bindings[k] === "read" || leaves.has(value));
+    let after = effect ? -1 : i;
+    buffers.forEach((value, k) => {
+      const before = bindings[k] === "read" ? written : touched;
+      after = Math.max(after, before.get(value) ?? -1);
+    });
+    buffers.forEach((value, k) => {
+      touched.set(value, Math.max(touched.get(value) ?? -1, after));
+      if (bindings[k] !== "read") written.set(value, Math.max(written.get(value) ?? -1, after));
+    });
+    return { launch, after };
   });
-  return { slots, slotBytes, lowerBoundBytes };
+  return keyed.sort((a, b) => a.after - b.after).map(({ launch }) => launch);
 }

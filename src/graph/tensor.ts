@@ -52,6 +52,8 @@ export class Node {
   /** Order of creation, which is a topological order. */
   readonly id: number = nodes++;
   readonly label: string;
+  /** Path of the scopes that it was built in, e.g. `input_blocks.1.0`; empty outside of any. */
+  readonly scope: string;
   readonly outputs: readonly Tensor[];
 
   constructor(
@@ -60,7 +62,8 @@ export class Node {
     readonly attributes: unknown,
     specs: readonly Spec[],
   ) {
-    this.label = [...scopes, op.name].join(".");
+    this.scope = scopes.join(".");
+    this.label = this.scope ? `${this.scope}.${op.name}` : op.name;
     this.outputs = specs.map((spec, i) => new Tensor(this, i, spec.shape, spec.dtype));
   }
 }

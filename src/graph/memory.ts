@@ -1,0 +1,152 @@
+/**
+ * Places for the temporary values of a plan: several values share a buffer, at other times or at other offsets. Values are
+ * placed from the largest to the smallest, each where the buffers grow least (the "greedy by size" of Pisarchyk & Lee,
+ * "Efficient Memory Management for Deep Neural Net Inference", 2020).
+ */
+
+import type { PlannedLaunch } from "./plan.ts";
+import type { Value } from "./op.ts";
+
+/** Offsets of bindings, and sizes of buffers, are multiples of this many bytes (WebGPU's largest alignment). */
+export const ALIGNMENT = 256;
+
+/** Largest shared buffer: every adapter binds 128 MiB. A value that is larger gets a buffer of its own. */
+const BUFFER_BYTES = 128 * 2 ** 20;
+
+/** Bytes that a value takes. */
+export function roundUp(bytes: number): number {
+  return Math.max(ALIGNMENT, Math.ceil(bytes / ALIGNMENT) * ALIGNMENT);
+}
+
+/** A place in memory. Values of one place never live at the same time. */
+export interface Slot {
+  /** Which buffer. */
+  readonly buffer: number;
+  readonly offset: number;
+}
+
+/** Where everything lies. */
+export interface Placement {
+  readonly slots: ReadonlyMap<Value, number>;
+  readonly places: readonly Slot[];
+  /** Bytes of the largest value in each slot. */
+  readonly slotBytes: readonly number[];
+  readonly bufferBytes: readonly number[];
+  /** Largest number of bytes alive at one moment. */
+  readonly lowerBoundBytes: number;
+}
+
+interface Life {
+  readonly value: Value;
+  readonly bytes: number;
+  readonly first: number;
+  last: number;
+  /** Values that a launch reads where it writes this one, or the other way: WebGPU wants them in other buffers. */
+  readonly apart: Set<Life>;
+  buffer: number;
+  offset: number;
+}
+
+/** Lives of all values that are not leaves; results live to the end. */
+function livesOf(launches: readonly PlannedLaunch[], leaves: ReadonlySet<Value>, results: ReadonlySet<Value>): Life[] {
+  const lives = new Map<Value, Life>();
+  launches.forEach(({ kernel, buffers }, i) => {
+    const used = buffers.map((value) => {
+      if (leaves.has(value)) return undefined;
+      let life = lives.get(value);
+      if (!life) {
+        life = { value, bytes: roundUp(value.bytes), first: i, last: i, apart: new Set(), buffer: -1, offset: 0 };
+        lives.set(value, life);
+      }
+      life.last = results.has(value) ? launches.length : i;
+      return life;
+    });
+    used.forEach((a, k) => {
+      for (let l = 0; a && l < k; l++) {
+        const b = used[l];
+        if (!b || a === b || kernel.bindings[k] === kernel.bindings[l]) continue;
+        a.apart.add(b);
+        b.apart.add(a);
+      }
+    });
+  });
+  return [...lives.values()];
+}
+
+/** Lowest offset in a buffer at which nothing that is placed there lives at the same time. */
+function gapFor(life: Life, placed: readonly Life[]): number {
+  let at = 0;
+  for (const other of placed) { // by offset
+    if (other.last < life.first || life.last < other.first) continue;
+    if (at + life.bytes <= other.offset) return at;
+    at = Math.max(at, other.offset + other.bytes);
+  }
+  return at;
+}
+
+function insert(placed: Life[], life: Life): void {
+  let low = 0, high = placed.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (placed[middle].offset <= life.offset) low = middle + 1;
+    else high = middle;
+  }
+  placed.splice(low, 0, life);
+}
+
+/**
+ * Gives every value that is not a leaf a place.
+ * @param leaves values with buffers of their own
+ * @param results values that are read after the last launch
+ */
+export function assignMemory(
+  launches: readonly PlannedLaunch[],
+  leaves: ReadonlySet<Value>,
+  results: ReadonlySet<Value>,
+): Placement {
+  const lives = livesOf(launches, leaves, results);
+  const change = new Float64Array(launches.length + 2);
+  for (const { first, last, bytes } of lives) {
+    change[first] += bytes;
+    change[last + 1] -= bytes;
+  }
+  let alive = 0, lowerBoundBytes = 0;
+  for (const bytes of change) lowerBoundBytes = Math.max(lowerBoundBytes, alive += bytes);
+
+  const buffers: Life[][] = [], bufferBytes: number[] = [];
+  for (const life of lives.toSorted((a, b) => b.bytes - a.bytes || a.first - b.first)) {
+    const taken = new Set<number>();
+    for (const other of life.apart) if (other.buffer >= 0) taken.add(other.buffer);
+    let best = -1, growth = life.bytes, offset = 0;
+    for (let k = 0; k < buffers.length && growth > 0; k++) {
+      if (taken.has(k)) continue;
+      const at = gapFor(life, buffers[k]), end = at + life.bytes;
+      if (end > BUFFER_BYTES && at > 0) continue;
+      const grows = Math.max(0, end - bufferBytes[k]);
+      if (grows < growth) [best, growth, offset] = [k, grows, at];
+    }
+    if (best < 0) {
+      best = buffers.push([]) - 1;
+      bufferBytes.push(0);
+    }
+    life.buffer = best;
+    life.offset = offset;
+    bufferBytes[best] = Math.max(bufferBytes[best], offset + life.bytes);
+    insert(buffers[best], life);
+  }
+
+  const slots = new Map<Value, number>(), places: Slot[] = [], slotBytes: number[] = [];
+  const known = new Map<string, number>();
+  for (const { value, bytes, buffer, offset } of lives) {
+    const key = `${buffer} ${offset}`;
+    let slot = known.get(key);
+    if (slot === undefined) {
+      slot = places.push({ buffer, offset }) - 1;
+      slotBytes.push(0);
+      known.set(key, slot);
+    }
+    slotBytes[slot] = Math.max(slotBytes[slot], bytes);
+    slots.set(value, slot);
+  }
+  return { slots, places, slotBytes, bufferBytes, lowerBoundBytes };
+}
