@@ -1,0 +1,119 @@
+/**
+ * Generated pairs as `generate` and the baselines leave them: MVTec layout (`<part>/test/<defect>`,
+ * `<part>/ground_truth/<defect>`), and a manifest where there is one, which says which pairs were accepted.
+ */
+
+import { basename, join } from "node:path";
+import { UserError } from "../../errors.ts";
+import { listImages } from "../../data/mvtec.ts";
+
+/** A generated pair. */
+export interface GeneratedPair {
+  readonly part: string;
+  readonly defect: string;
+  readonly image: string;
+  readonly mask: string;
+}
+
+/** What to take. */
+export interface GeneratedOptions {
+  /** Only these parts; all where it is left out or empty. */
+  readonly parts?: readonly string[];
+  /** Only these kinds of defect. */
+  readonly defects?: readonly string[];
+  /** At most so many pairs of each kind of each part. */
+  readonly most?: number;
+}
+
+const MANIFEST = "manifest.jsonl";
+
+function foldersIn(path: string): string[] {
+  try {
+    return [...Deno.readDirSync(path)].filter(({ name, isDirectory }) => isDirectory && !name.startsWith("."))
+      .map(({ name }) => name).sort();
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return [];
+    throw error;
+  }
+}
+
+/** Pairs of the manifest that were accepted; undefined where there is none. */
+function manifestPairs(folder: string): GeneratedPair[] | undefined {
+  const path = join(folder, MANIFEST);
+  let text: string;
+  try {
+    text = Deno.readTextFileSync(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+  const lines = text.split("\n").slice(0, -1); // a last line without its end is torn
+  return lines.flatMap((line, i) => {
+    let record: Partial<GeneratedPair> & { accepted?: boolean };
+    try {
+      record = JSON.parse(line);
+    } catch {
+      throw new UserError(`${path}: line ${i + 1} is not JSON`, "the file was changed by hand; generate again");
+    }
+    const { part, defect, image, mask, accepted } = record;
+    if (![part, defect, image, mask].every((word) => typeof word === "string" && word)) {
+      throw new UserError(`${path}: line ${i + 1} names no pair`, "a line has part, defect, image and mask");
+    }
+    if (accepted === false) return [];
+    return [{ part: part!, defect: defect!, image: join(folder, image!), mask: join(folder, mask!) }];
+  });
+}
+
+function layoutPairs(folder: string): GeneratedPair[] {
+  const pairs: GeneratedPair[] = [];
+  for (const part of foldersIn(folder)) {
+    for (const defect of foldersIn(join(folder, part, "test"))) {
+      if (defect === "good") continue;
+      const masks = new Map(
+        listImages(join(folder, part, "ground_truth", defect)).map((path) => {
+          const name = basename(path);
+          return [name.slice(0, name.lastIndexOf(".")).replace(/_mask$/, ""), path];
+        }),
+      );
+      for (const image of listImages(join(folder, part, "test", defect))) {
+        const name = basename(image), stem = name.slice(0, name.lastIndexOf(".")), mask = masks.get(stem);
+        if (!mask) {
+          throw new UserError(`${image}: no mask`, `expected ${part}/ground_truth/${defect}/${stem}_mask.png`);
+        }
+        pairs.push({ part, defect, image, mask });
+      }
+    }
+  }
+  return pairs;
+}
+
+/**
+ * Finds generated pairs, sorted by part, defect and file; nothing is decoded.
+ * @throws UserError where the folder holds none, a named part or defect is missing, or an image has no mask
+ */
+export function scanGenerated(folder: string, { parts, defects, most = Infinity }: GeneratedOptions = {}) {
+  const all = (manifestPairs(folder) ?? layoutPairs(folder)).sort((a, b) =>
+    a.part.localeCompare(b.part) || a.defect.localeCompare(b.defect) || (a.image < b.image ? -1 : 1)
+  );
+  if (all.length === 0) {
+    throw new UserError(
+      `${folder}: no generated pairs`,
+      "give the run folder of generate or baseline: <part>/test/<defect> and <part>/ground_truth/<defect>",
+    );
+  }
+  const wrong = (what: string, asked: readonly string[] | undefined, known: Set<string>) => {
+    const missing = asked?.filter((name) => !known.has(name)) ?? [];
+    if (missing.length) {
+      throw new UserError(`${folder}: no pairs of ${what} ${missing.join(", ")}`, `there is ${[...known].join(", ")}`);
+    }
+  };
+  wrong("part", parts, new Set(all.map(({ part }) => part)));
+  wrong("defect", defects, new Set(all.map(({ defect }) => defect)));
+  const counts = new Map<string, number>();
+  return all.filter(({ part, defect }) => {
+    if ((parts?.length && !parts.includes(part)) || (defects?.length && !defects.includes(defect))) return false;
+    const key = `${part}+${defect}`, count = (counts.get(key) ?? 0) + 1;
+    counts.set(key, count);
+    return count <= most;
+  });
+}

@@ -1,0 +1,154 @@
+/**
+ * Images for inspection at the network's size, and which of them a training step sees (sampling of the AnomalyDiffusion
+ * code: half normal images, half defects with all kinds equally likely). Images are known by the hash of their pixels, so
+ * that a test image is found among the training images under any name and in any file format.
+ */
+
+import { createHash } from "node:crypto";
+import { UserError } from "../../errors.ts";
+import { type Image, loadImage, loadMask } from "../../data/image.ts";
+import { resizeTensor } from "../../data/resize.ts";
+import { Random } from "../../random/philox.ts";
+import type { TrainingBatch } from "./learner.ts";
+
+/** An image ready for a network. */
+export interface InspectionSample {
+  /** Path of its file. */
+  readonly path: string;
+  /** Kind of defect; undefined for a normal image. */
+  readonly kind?: string;
+  /** RGB bytes, [S, S, 3]. */
+  readonly pixels: Uint8ClampedArray;
+  /** 1 where the defect is, [S, S]; undefined where there is none. */
+  readonly mask?: Uint8Array;
+  /** SHA-256 of size and pixels as they are in the file. */
+  readonly hash: string;
+}
+
+/** SHA-256 of an image's size and pixels, in hexadecimal: the same whatever the file's name and format. */
+export function pixelHash({ width, height, data }: Image): string {
+  return createHash("sha256").update(`${width}×${height}`).update(data).digest("hex");
+}
+
+/** Bilinear without antialiasing, as the reference resizes both training and test images. */
+function fit(values: Float32Array, size: { width: number; height: number; channels: number }, side: number) {
+  return resizeTensor(values, size, [side, side], "bilinear");
+}
+
+/**
+ * Reads an image and its mask at a network's side. A mask is 1 where more than half of the pixel is defect.
+ * @param side S
+ * @param source `mask` and `kind` are left out for a normal image
+ * @throws UserError if a file is broken or image and mask differ in size
+ */
+export async function loadSample(
+  side: number,
+  { image: path, mask: maskPath, kind }: { image: string; mask?: string; kind?: string },
+): Promise<InspectionSample> {
+  const image = await loadImage(path), { width, height } = image, same = width === side && height === side;
+  const pixels = same
+    ? image.data
+    : Uint8ClampedArray.from(fit(Float32Array.from(image.data), { width, height, channels: 3 }, side));
+  const sample = { path, kind, pixels, hash: pixelHash(image) };
+  if (maskPath === undefined) return sample;
+  const mask = await loadMask(maskPath);
+  if (mask.width !== width || mask.height !== height) {
+    throw new UserError(
+      `${maskPath}: the mask has ${mask.width}×${mask.height} pixels, its image ${width}×${height}`,
+    );
+  }
+  const small = same ? mask.data : fit(Float32Array.from(mask.data), { width, height, channels: 1 }, side);
+  return { ...sample, mask: Uint8Array.from(small, (v) => (v > 0.5 ? 1 : 0)) };
+}
+
+/**
+ * Refuses images that are to be tested on and were trained on.
+ * @param trained hashes of the training images, or their beginnings
+ * @param tested images of the test
+ * @throws UserError naming the first
+ */
+export function refuseOverlap(trained: Iterable<string>, tested: readonly { path: string; hash: string }[]): void {
+  const known = new Set([...trained].map((hash) => hash.slice(0, SHORT_HASH)));
+  const both = tested.filter(({ hash }) => known.has(hash.slice(0, SHORT_HASH)));
+  if (both.length === 0) return;
+  throw new UserError(
+    `${both[0].path} is a training image too${both.length > 1 ? ` (and ${both.length - 1} more)` : ""}`,
+    "figures on images that were trained on mean nothing: take them out of the training or of the test set",
+  );
+}
+
+/** Digits of a hash that a trained model keeps: enough to tell images apart, few enough to store. */
+export const SHORT_HASH = 16;
+
+/** Items of an epoch of the localisation U-Net. */
+const EPOCH = 500;
+
+/** A permutation of 0 … count − 1 for each epoch of a stream. */
+class Permutations {
+  #epoch = -1;
+  #order: number[] = [];
+
+  constructor(readonly seed: number, readonly purpose: string, readonly count: number) {}
+
+  /** Where the `position`-th item since the start of the training stands. */
+  at(position: number): number {
+    const epoch = Math.floor(position / this.count);
+    if (epoch !== this.#epoch) {
+      this.#epoch = epoch;
+      this.#order = new Random(this.seed, this.purpose, epoch).shuffle(Array.from({ length: this.count }, (_, i) => i));
+    }
+    return this.#order[position % this.count];
+  }
+}
+
+/** Puts samples into one batch. */
+function toBatch(samples: readonly InspectionSample[], labels: Uint32Array): TrainingBatch {
+  const each = samples[0].pixels.length, image = new Float32Array(samples.length * each);
+  samples.forEach(({ pixels }, b) => pixels.forEach((v, i) => image[b * each + i] = v / 255));
+  return { image, labels };
+}
+
+/**
+ * Batches for the localisation U-Net: each item normal or not with equal chance, the kinds of defect equally likely.
+ * @param normal normal images; where there are none, every item is a defect
+ * @param defects generated pairs; an empty mask counts as normal
+ * @returns the batch of a step; depends on the seed and the step only
+ */
+export function localisationBatches(
+  seed: number,
+  count: number,
+  normal: readonly InspectionSample[],
+  defects: readonly InspectionSample[],
+): (step: number) => TrainingBatch {
+  const kinds = [...new Set(defects.map(({ kind }) => kind!))].sort();
+  const folders = kinds.map((kind) => defects.filter((sample) => sample.kind === kind));
+  const order = new Permutations(seed, "inspect/order", EPOCH);
+  return (step) => {
+    const chosen = Array.from({ length: count }, (_, b) => {
+      const position = step * count + b, index = order.at(position);
+      const random = new Random(seed, "inspect/item", position);
+      const folder = normal.length && random.chance(0.5) ? normal : random.pick(folders);
+      return folder[index % folder.length];
+    });
+    const pixels = chosen[0].pixels.length / 3, labels = new Uint32Array(count * pixels);
+    chosen.forEach(({ mask }, b) => mask && labels.set(mask, b * pixels));
+    return toBatch(chosen, labels);
+  };
+}
+
+/**
+ * Batches for the classifier: all generated images in a new order each epoch.
+ * @param labels the kinds in the order of the classes
+ */
+export function classifierBatches(
+  seed: number,
+  count: number,
+  defects: readonly InspectionSample[],
+  labels: readonly string[],
+): (step: number) => TrainingBatch {
+  const order = new Permutations(seed, "inspect/classes", defects.length);
+  return (step) => {
+    const chosen = Array.from({ length: count }, (_, b) => defects[order.at(step * count + b)]);
+    return toBatch(chosen, Uint32Array.from(chosen, ({ kind }) => labels.indexOf(kind!)));
+  };
+}
