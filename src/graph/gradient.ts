@@ -1,25 +1,42 @@
 /**
  * Reverse-mode differentiation by each op's own rule (Griewank & Walther, "Evaluating Derivatives", ch. 3). Walks only nodes
- * that lie between what is asked for and the loss: a frozen network costs no weight gradients.
+ * that lie between what is asked for and the loss: a frozen network costs no weight gradients. Blocks named for it keep only
+ * their inputs and are computed again on the way back (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016).
  */
 
 import { add } from "./ops/pointwise.ts";
+import { Recomputed } from "./recompute.ts";
 import { type Node, sameShape, type Tensor } from "./tensor.ts";
 import { filled } from "./variable.ts";
 
+/** Options of {@linkcode gradient}. */
+export interface GradientOptions {
+  /** Gradient at the loss, of its shape; ones where it is left out. */
+  readonly seed?: Tensor;
+  /** Scopes whose nodes are computed again for the backward walk instead of being kept. The results are the same numbers. */
+  readonly recompute?: ReadonlySet<string>;
+}
+
 /**
  * Adds the gradient of `loss` with respect to each of `wrt` to the graph.
- * @param loss a tensor; where it has more than one element, the gradient of the sum weighted by `seed`
+ * @param loss a tensor; where it has more than one element, the gradient of the sum weighted by the seed
  * @param wrt tensors that the loss depends on
- * @param seed gradient at the loss, of its shape; ones where it is left out
+ * @param options the seed itself, or more
  * @returns one tensor per element of `wrt`, of the same shape
  * @throws Error where the loss does not depend on a tensor, or where an op on the way has no gradient
  */
-export function gradient(loss: Tensor, wrt: readonly Tensor[], seed: Tensor = filled(loss.shape, 1)): Tensor[] {
+export function gradient(
+  loss: Tensor,
+  wrt: readonly Tensor[],
+  options: Tensor | GradientOptions = {},
+): Tensor[] {
+  const given: GradientOptions = "node" in options ? { seed: options } : options;
+  const { seed = filled(loss.shape, 1), recompute = new Set() } = given;
   if (!sameShape(loss.shape, seed.shape)) {
     throw new Error(`gradient: seed [${seed.shape}] for a loss of shape [${loss.shape}]`);
   }
   const reaches = nodesThatReach(loss.node, wrt);
+  const again = new Recomputed(recompute);
   const grads = new Map<Tensor, Tensor[]>([[loss, [seed]]]);
   const total = (tensor: Tensor): Tensor | undefined => {
     const parts = grads.get(tensor);
@@ -36,8 +53,8 @@ export function gradient(loss: Tensor, wrt: readonly Tensor[], seed: Tensor = fi
     if (!node.inputs.some((t) => reaches.has(t.node) || wanted.has(t))) continue;
     if (!node.op.gradient) throw new Error(`gradient: ${node.label} has none`);
     const thunks = node.op.gradient({
-      inputs: node.inputs,
-      outputs: node.outputs,
+      inputs: node.inputs.map((t) => again.tensor(t, node)),
+      outputs: node.outputs.map((t) => again.tensor(t, node)),
       attributes: node.attributes,
       grads: outputs,
     });

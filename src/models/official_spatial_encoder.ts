@@ -155,7 +155,8 @@ export function officialSpatialEncoder(
     let index = 0;
     const [, fine, middle, coarse] = UNITS.map((units, group) => {
       for (let unit = 0; unit < units; unit++, index++) {
-        h = b.block(`${SPATIAL_PREFIX}.body.${index}`, h, channels[group + 1], unit === 0 ? 2 : 1);
+        const name = `body.${index}`;
+        h = scope(name, () => b.block(`${SPATIAL_PREFIX}.${name}`, h, channels[group + 1], unit === 0 ? 2 : 1));
       }
       return h;
     });
@@ -166,7 +167,8 @@ export function officialSpatialEncoder(
       );
     const p1 = lateral(lateral(coarse, middle, "latlayer1"), fine, "latlayer2");
     const heads = Array.from({ length: tokens }, (_, i) => {
-      const token = b.head(`${SPATIAL_PREFIX}.styles.${i}`, p1, width, headDepth(side));
+      const name = `styles.${i}`;
+      const token = scope(name, () => b.head(`${SPATIAL_PREFIX}.${name}`, p1, width, headDepth(side)));
       return reshape(token, [batch, 1, width]);
     });
     return { tokens: concat(heads, 1), effects: b.effects };
