@@ -122,9 +122,15 @@ export function layAtRandom(
   for (let trial = 0; trial < TRIES; trial++) {
     const scaleX = sizeRatio * random.uniform(low, high);
     const scaleY = stretch ? sizeRatio * random.uniform(low, high) : scaleX;
+    // A piece that is neither turned nor scaled is copied pixel by pixel: resampling would blur it.
+    const exact = rotation === 0 && scaleX === 1 && scaleY === 1;
+    const at = (extent: number, own: number) => {
+      const centre = random.uniform() * extent;
+      return exact ? Math.round(centre - own / 2) + own / 2 : centre;
+    };
     const pose: Pose = {
-      x: random.uniform() * size.width,
-      y: random.uniform() * size.height,
+      x: at(size.width, piece.mask.width),
+      y: at(size.height, piece.mask.height),
       angle: random.uniform(-rotation, rotation),
       scaleX,
       scaleY,

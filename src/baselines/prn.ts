@@ -21,7 +21,7 @@ export const PRN_OPACITY = [0.15, 1] as const;
 const EXTENDED = 0.5, OWN_TEXTURE = 0.5;
 
 /** Strength of an extended anomaly's colour jitter. */
-const JITTER = 0.2;
+const JITTER = 0.1;
 
 /** Tiles across and down of a shuffled picture. */
 const TILES_X = 4, TILES_Y = 8;

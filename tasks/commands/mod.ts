@@ -1,5 +1,6 @@
 /** The table of commands, in the order of the overview. */
 import type { AnyCommand } from "../command.ts";
+import baseline from "./baseline.ts";
 import demo from "./demo.ts";
 import doctor from "./doctor.ts";
 import generate from "./generate.ts";
@@ -8,4 +9,13 @@ import pretrain from "./pretrain.ts";
 import train from "./train.ts";
 import trainMasks from "./train_masks.ts";
 
-export const commands: readonly AnyCommand[] = [demo, doctor, train, trainMasks, generateMasks, generate, pretrain];
+export const commands: readonly AnyCommand[] = [
+  demo,
+  doctor,
+  train,
+  trainMasks,
+  generateMasks,
+  generate,
+  baseline,
+  pretrain,
+];

@@ -1,0 +1,155 @@
+/**
+ * The baselines that are the project's own diffusion with parts of the method taken away (paper, Table 6 and supplement D):
+ * a token without a spatial embedding, learned with or without the masked loss, and drawn by blended diffusion without
+ * attention re-weighting.
+ */
+
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import type { BaseModel } from "../../src/anomaly/base_model.ts";
+import { type AnomalyEmbedding, decodeEmbedding } from "../../src/anomaly/embedding.ts";
+import { Inversion } from "../../src/anomaly/inversion.ts";
+import type { ReweightingForm } from "../../src/anomaly/sampler.ts";
+import { defectItems } from "../../src/anomaly/training_set.ts";
+import { promptTemplates } from "../../src/data/prompts.ts";
+import { UserError } from "../../src/errors.ts";
+import type { Context } from "../command.ts";
+import { type Kind, trainingSamples } from "./dataset.ts";
+import { existsFile, readProduct } from "./files.ts";
+import { makePairs } from "./pairs.ts";
+import { EMBEDDINGS, encodeViews, train } from "./training.ts";
+
+/** Which parts of the method a baseline keeps. */
+export interface InversionPreset {
+  readonly title: string;
+  /** The loss counts inside the mask only; else in the whole picture. */
+  readonly maskedLoss: boolean;
+  readonly reweighting: ReweightingForm;
+}
+
+/** Names of the presets. */
+export const INVERSIONS = ["textual-inversion", "blended-diffusion"] as const;
+/** One of {@linkcode INVERSIONS}. */
+export type InversionName = typeof INVERSIONS[number];
+
+/** The presets; none has a spatial embedding. */
+export const inversionPresets: Readonly<Record<InversionName, InversionPreset>> = {
+  "textual-inversion": { title: "Textual Inversion", maskedLoss: false, reweighting: "off" },
+  "blended-diffusion": {
+    title: "Blended diffusion without spatial embedding",
+    maskedLoss: true,
+    reweighting: "off",
+  },
+};
+
+/** What to learn and to make. */
+export interface InversionRun {
+  readonly method: InversionName;
+  readonly data: string;
+  readonly masks?: string;
+  /** Run folder of an earlier baseline whose tokens are used instead of learning them. */
+  readonly trainRun?: string;
+  readonly count: number;
+  readonly seed: number;
+  readonly numVectors: number;
+  readonly maxTrainSteps: number;
+  readonly trainBatchSize: number;
+  readonly learningRate: number;
+  readonly initializerToken: string;
+  readonly checkpointingSteps: number;
+  readonly batchSize: number;
+  readonly steps: number;
+  readonly eta: number;
+  readonly guidanceScale: number;
+}
+
+/** Augmented views of each training pair, as `train` makes them. */
+const COPIES = 24;
+
+/** Checkpoints kept while the tokens are learned. */
+const CHECKPOINTS = 2;
+
+/** Learns the tokens (once) and makes `count` pairs of each kind. */
+export async function makeInversionBaseline(
+  base: BaseModel,
+  kinds: readonly Kind[],
+  run: InversionRun,
+  context: Context,
+): Promise<void> {
+  const preset = inversionPresets[run.method];
+  const own = context.runFolder.file(EMBEDDINGS);
+  if (!run.trainRun && !await existsFile(own)) await learn(base, kinds, run, context);
+  const { embedding, sha256 } = await readTokens(run.trainRun ?? context.runFolder.path, base, kinds);
+  await makePairs(kinds, {
+    data: run.data,
+    masks: run.masks,
+    count: run.count,
+    base,
+    embedding,
+    embeddingHash: sha256,
+    settings: {
+      seed: run.seed,
+      batch: run.batchSize,
+      steps: run.steps,
+      eta: run.eta,
+      guidance: run.guidanceScale,
+      reweighting: preset.reweighting,
+      latentMask: "maxPool",
+      feather: 3,
+      window: "whole",
+      keepDetail: true,
+      minChange: 0,
+      maxAttempts: 1,
+    },
+  }, context);
+}
+
+/** Learns the tokens of every kind and leaves them in the run folder. */
+async function learn(base: BaseModel, kinds: readonly Kind[], run: InversionRun, context: Context): Promise<void> {
+  const { maskedLoss } = inversionPresets[run.method];
+  const options = { seed: run.seed, augmentation: "paper", augmentedCopies: COPIES } as const;
+  const views = await encodeViews(defectItems, base, await trainingSamples(kinds), options, "view", context);
+  const everywhere = new Float32Array(base.latentSide ** 2).fill(1);
+  const items = maskedLoss ? views : views.map((item) => ({ ...item, latentMask: everywhere }));
+  using inversion = new Inversion(base, items, {
+    tokens: run.numVectors,
+    spatialTokens: 0,
+    batch: run.trainBatchSize,
+    steps: run.maxTrainSteps,
+    seed: run.seed,
+    learningRate: run.learningRate,
+    encoderLearningRate: 0,
+    initializerToken: run.initializerToken,
+    area: true,
+    templates: promptTemplates,
+  });
+  await train(inversion, {
+    label: "training",
+    checkpointingSteps: run.checkpointingSteps,
+    checkpointsTotalLimit: CHECKPOINTS,
+  }, context);
+}
+
+/** The tokens of a baseline's run folder, checked against what shall be drawn. */
+async function readTokens(
+  folder: string,
+  base: BaseModel,
+  kinds: readonly Kind[],
+): Promise<{ embedding: AnomalyEmbedding; sha256: string }> {
+  const path = join(folder, EMBEDDINGS), bytes = await readProduct(path, "baseline");
+  const embedding = decodeEmbedding(bytes, path);
+  if (embedding.spatial) {
+    throw new UserError(
+      `${path} was written by train, with a spatial encoder`,
+      "give the run folder of baseline --method textual-inversion or blended-diffusion",
+    );
+  }
+  if (embedding.model !== base.sha256) {
+    throw new UserError(`${path} was trained on another base model`, "give the --model of that training");
+  }
+  const unknown = kinds.filter(({ key }) => !embedding.keys.includes(key)).map(({ key }) => key);
+  if (unknown.length) {
+    throw new UserError(`nothing was learned for ${unknown.join(", ")}`, `${path} knows ${embedding.keys.join(", ")}`);
+  }
+  return { embedding, sha256: createHash("sha256").update(bytes).digest("hex") };
+}
