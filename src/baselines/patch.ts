@@ -73,15 +73,22 @@ export function lay(piece: Pair, { width, height }: { width: number; height: num
       const dx = x + 0.5 - pose.x, dy = y + 0.5 - pose.y;
       const u = pose.flip * (cos * dx + sin * dy) / pose.scaleX + w / 2,
         v = (cos * dy - sin * dx) / pose.scaleY + h / 2;
-      if (u < 0 || v < 0 || u >= w || v >= h || !mask.data[Math.floor(v) * w + Math.floor(u)]) continue;
+      if (u < 0 || v < 0 || u >= w || v >= h) continue;
+      const own = Math.floor(v) * w + Math.floor(u);
+      if (!mask.data[own]) continue;
       const left = Math.floor(u - 0.5), top = Math.floor(v - 0.5), fx = u - 0.5 - left, fy = v - 0.5 - top;
-      const x0 = inside(left, w), x1 = inside(left + 1, w), y0 = inside(top, h) * w, y1 = inside(top + 1, h) * w;
+      // What lies beside the piece in its picture must not bleed into its edge.
+      const tap = (tx: number, ty: number) => {
+        const at = inside(ty, h) * w + inside(tx, w);
+        return 3 * (mask.data[at] ? at : own);
+      };
+      const a = tap(left, top), b = tap(left + 1, top), c = tap(left, top + 1), d = tap(left + 1, top + 1);
       const to = y * width + x;
       marks[to] = 1;
-      for (let c = 0; c < 3; c++) {
-        const upper = from.data[3 * (y0 + x0) + c] * (1 - fx) + from.data[3 * (y0 + x1) + c] * fx;
-        const lower = from.data[3 * (y1 + x0) + c] * (1 - fx) + from.data[3 * (y1 + x1) + c] * fx;
-        image[3 * to + c] = upper * (1 - fy) + lower * fy;
+      for (let channel = 0; channel < 3; channel++) {
+        const upper = from.data[a + channel] * (1 - fx) + from.data[b + channel] * fx;
+        const lower = from.data[c + channel] * (1 - fx) + from.data[d + channel] * fx;
+        image[3 * to + channel] = upper * (1 - fy) + lower * fy;
       }
     }
   }
