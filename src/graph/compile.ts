@@ -8,6 +8,7 @@ import { type KernelTime, Program, type Region } from "../gpu/program.ts";
 import { roundUp } from "./memory.ts";
 import type { Value } from "./op.ts";
 import { plan, type PlanReport } from "./plan.ts";
+import type { Scratch } from "./scratch.ts";
 import type { Tensor } from "./tensor.ts";
 import { bytesOf } from "./tensor.ts";
 import { constantValues, inputName, variableOf } from "./variable.ts";
@@ -25,10 +26,13 @@ export class Compiled<O extends Outputs = Outputs> implements Disposable {
   readonly #program: Program;
   readonly #inputs = new Map<string, { tensor: Tensor; buffer: GPUBuffer }>();
   readonly #owned: GPUBuffer[] = [];
+  readonly #scratch: Scratch | undefined;
+  readonly #borrowed: GPUBuffer[];
   readonly #results: { name: string; tensor: Tensor; region: Region }[];
 
-  constructor(gpu: Gpu, outputs: O, effects: readonly Tensor[]) {
+  constructor(gpu: Gpu, outputs: O, effects: readonly Tensor[], scratch?: Scratch) {
     this.#gpu = gpu;
+    this.#scratch = scratch;
     const names = Object.keys(outputs);
     const planned = plan(names.map((name) => outputs[name]), effects);
     this.report = planned.report;
@@ -53,7 +57,8 @@ export class Compiled<O extends Outputs = Outputs> implements Disposable {
         leaves.set(value, variableOf(tensor)!.on(gpu));
       }
     }
-    const shared = planned.bufferBytes.map((bytes, i) => own(bytes, `activations ${i}`));
+    this.#borrowed = scratch?.take(planned.bufferBytes) ?? [];
+    const shared = scratch ? this.#borrowed : planned.bufferBytes.map((bytes, i) => own(bytes, `activations ${i}`));
     const place = (value: Value): Region => {
       const size = roundUp(value.bytes), leaf = leaves.get(value);
       if (leaf) return { buffer: leaf, offset: 0, size };
@@ -81,6 +86,7 @@ export class Compiled<O extends Outputs = Outputs> implements Disposable {
   /** Runs without reading anything back: for steps that only change variables. */
   step(feed: Feed = {}): void {
     this.#upload(feed);
+    if (this.#scratch) this.#scratch.owner = this;
     this.#program.replay();
   }
 
@@ -95,6 +101,9 @@ export class Compiled<O extends Outputs = Outputs> implements Disposable {
 
   /** Outputs of the last run. */
   async read<K extends keyof O & string = keyof O & string>(names?: readonly K[]): Promise<Record<K, Float32Array>> {
+    if (this.#scratch && this.#scratch.owner !== this) {
+      throw new Error("another program has run in the shared memory since: read results before it does");
+    }
     const wanted = this.#results.filter(({ name }) => !names || names.includes(name as K));
     const data = await this.#gpu.read(
       wanted.map(({ tensor, region: { buffer, offset } }) => ({ buffer, offset, bytes: bytesOf(tensor) })),
@@ -108,6 +117,7 @@ export class Compiled<O extends Outputs = Outputs> implements Disposable {
   /** Runs once with a timestamp around every launch; slowest first. */
   profile(feed: Feed = {}, by: "kernel" | "label" = "kernel"): Promise<KernelTime[]> {
     this.#upload(feed);
+    if (this.#scratch) this.#scratch.owner = this;
     return this.#program.profile(by);
   }
 
@@ -115,6 +125,7 @@ export class Compiled<O extends Outputs = Outputs> implements Disposable {
     this.#program[Symbol.dispose]();
     for (const buffer of this.#owned) this.#gpu.release(buffer);
     this.#owned.length = 0;
+    this.#scratch?.give(this.#borrowed.splice(0));
   }
 }
 
@@ -122,8 +133,14 @@ export class Compiled<O extends Outputs = Outputs> implements Disposable {
  * Puts a graph on a device.
  * @param outputs tensors to read after a run, by name
  * @param effects results of effect ops (optimiser steps, assignments) that shall run too
+ * @param scratch memory for activations that is shared with other programs; the program's own where left out
  * @throws Error naming the node whose shader or size the device refuses
  */
-export function compile<O extends Outputs>(gpu: Gpu, outputs: O, effects: readonly Tensor[] = []): Compiled<O> {
-  return new Compiled(gpu, outputs, effects);
+export function compile<O extends Outputs>(
+  gpu: Gpu,
+  outputs: O,
+  effects: readonly Tensor[] = [],
+  scratch?: Scratch,
+): Compiled<O> {
+  return new Compiled(gpu, outputs, effects, scratch);
 }

@@ -123,7 +123,7 @@ export function assignMemory(
       const at = gapFor(life, buffers[k]), end = at + life.bytes;
       if (end > BUFFER_BYTES && at > 0) continue;
       const grows = Math.max(0, end - bufferBytes[k]);
-      if (grows < growth) [best, growth, offset] = [k, grows, at];
+      if (grows < growth || (grows === growth && best < 0)) [best, growth, offset] = [k, grows, at];
     }
     if (best < 0) {
       best = buffers.push([]) - 1;

@@ -107,15 +107,17 @@ export interface Fitted<S extends Step> {
  * @param loss where the forward pass ends, the same in every step that `build` makes
  * @param build adds gradients and effects for the scopes to recompute (see {@linkcode "./gradient.ts".gradient})
  * @param budget bytes for activations and gradients
+ * @param bytes what buffers of these sizes cost; their sum where left out
  */
 export function fitStep<S extends Step>(
   loss: Tensor,
   build: (recompute: ReadonlySet<string>) => S,
   budget: number,
+  bytes: (bufferBytes: readonly number[]) => number = (all) => all.reduce((a, b) => a + b, 0),
 ): Fitted<S> {
   const attempt = (recompute: ReadonlySet<string>): Fitted<S> => {
     const step = build(recompute), planned = plan(step.outputs ?? [], step.effects);
-    return { step, plan: planned, recompute, fits: planned.report.activationBytes <= budget };
+    return { step, plan: planned, recompute, fits: bytes(planned.bufferBytes) <= budget };
   };
   const plain = attempt(new Set());
   if (plain.fits) return plain;
@@ -123,7 +125,7 @@ export function fitStep<S extends Step>(
   const first = (count: number) => attempt(new Set(names.slice(0, count)));
   let best = first(names.length), low = 0, high = names.length;
   if (!best.fits) {
-    return best.plan.report.activationBytes < plain.plan.report.activationBytes ? best : plain;
+    return bytes(best.plan.bufferBytes) < bytes(plain.plan.bufferBytes) ? best : plain;
   }
   while (high - low > 1) { // `low` blocks are too few, `high` are enough
     const middle = (low + high) >> 1, tried = first(middle);
