@@ -8,6 +8,7 @@ import { Tokenizer } from "../data/tokenizer.ts";
 import { createSchedule, type Schedule } from "../diffusion/schedule.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { compile, type Compiled } from "../graph/compile.ts";
+import { Scratch } from "../graph/scratch.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { input } from "../graph/variable.ts";
 import { decode, encode } from "../models/autoencoder.ts";
@@ -26,7 +27,7 @@ export interface Prompt {
 }
 
 /** Images that the autoencoder handles at once. */
-const AUTOENCODER_BATCH = 4;
+export const AUTOENCODER_BATCH = 4;
 
 /** A model folder opened on a device. Dispose of it to give the memory back. */
 export class BaseModel implements Disposable {
@@ -41,6 +42,8 @@ export class BaseModel implements Disposable {
   readonly latentSide: number;
   /** Channels of a latent. */
   readonly latentChannels: number;
+  /** Memory for activations of all programs of this model, which run one after the other. */
+  readonly scratch: Scratch;
   readonly #folder: ModelFolder;
   readonly #programs = new Map<string, Compiled<{ y: Tensor }>>();
   #table: Float32Array | undefined;
@@ -51,6 +54,7 @@ export class BaseModel implements Disposable {
    * @throws UserError where the folder is missing or does not fit
    */
   constructor(readonly gpu: Gpu, path: string, dtype: "f16" | "f32" = "f16") {
+    this.scratch = new Scratch(gpu);
     this.#folder = openModelFolder(path);
     this.config = this.#folder.config;
     this.schedule = createSchedule(this.config.schedule);
@@ -100,7 +104,7 @@ export class BaseModel implements Disposable {
   #program(name: string, build: () => Tensor): Compiled<{ y: Tensor }> {
     let program = this.#programs.get(name);
     if (!program) {
-      program = compile(this.gpu, { y: build() });
+      program = compile(this.gpu, { y: build() }, [], this.scratch);
       this.#programs.set(name, program);
     }
     return program;

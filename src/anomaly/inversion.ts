@@ -7,25 +7,21 @@
 
 import { UserError } from "../errors.ts";
 import { compile, type Compiled } from "../graph/compile.ts";
-import { gradient } from "../graph/gradient.ts";
-import { embedding } from "../graph/ops/gather.ts";
-import { maskedMse } from "../graph/ops/losses.ts";
-import { adam, adamHyper, assign } from "../graph/ops/optimise.ts";
-import { add } from "../graph/ops/pointwise.ts";
-import { concat } from "../graph/ops/shape.ts";
+import { adamHyper } from "../graph/ops/optimise.ts";
 import type { PlanReport } from "../graph/plan.ts";
-import type { Tensor } from "../graph/tensor.ts";
-import { input, readVariables, Variable } from "../graph/variable.ts";
-import { isRunningStatistic, officialSpatialConfig, officialSpatialInit } from "../models/official_spatial_encoder.ts";
+import { fitStep } from "../graph/recompute.ts";
+import { readVariables, Variable } from "../graph/variable.ts";
+import { officialSpatialConfig, officialSpatialInit } from "../models/official_spatial_encoder.ts";
 import { lightSpatialConfig, lightSpatialInit } from "../models/spatial_encoder.ts";
-import { insertionRows, insertLearned, textTower } from "../models/text_tower.ts";
-import { timestepEmbedding, unet } from "../models/unet.ts";
+import { insertionRows } from "../models/text_tower.ts";
+import { timestepEmbedding } from "../models/unet.ts";
 import { Parameters, type Stored } from "../nn/parameters.ts";
 import { Random } from "../random/philox.ts";
 import { encodeSafetensors, Safetensors, type TensorToWrite } from "../weights/safetensors.ts";
 import { torchLayouts } from "../weights/rules.ts";
 import type { BaseModel, Prompt } from "./base_model.ts";
-import { type AnomalyEmbedding, maskTokens, type SpatialConfig } from "./embedding.ts";
+import type { AnomalyEmbedding, SpatialConfig } from "./embedding.ts";
+import { inversionGraph } from "./inversion_graph.ts";
 
 /** One training picture, already a latent. */
 export interface InversionItem {
@@ -59,6 +55,8 @@ export interface InversionSettings {
   readonly initializerToken: string;
   /** Divide each picture's loss by its mask's area (default) or by the whole latent (official code). */
   readonly area: boolean;
+  /** Bytes for activations and gradients; where they do not suffice, blocks are computed again. The results do not change. */
+  readonly activationBudget?: number;
   /** Prompts with a placeholder `*`; one is drawn per picture and step. */
   readonly templates: readonly string[];
 }
@@ -67,7 +65,11 @@ export interface InversionSettings {
 const INIT_NOISE = 0.02;
 
 /** Sizes of the encoder that the settings ask for; the official one never reads finer masks than it was made for. */
-function spatialConfigOf(settings: InversionSettings, width: number, side: number): SpatialConfig {
+export function spatialConfigOf(
+  settings: Pick<InversionSettings, "spatialTokens" | "spatialEncoder" | "officialBn">,
+  width: number,
+  side: number,
+): SpatialConfig {
   const { spatialTokens, spatialEncoder, officialBn } = settings;
   if (typeof spatialEncoder === "object") {
     if (spatialEncoder.tokens === spatialTokens && spatialEncoder.width === width) return spatialEncoder;
@@ -93,6 +95,10 @@ export class Inversion implements Disposable {
   readonly #moments: Variable[] = [];
   readonly #lossSum = Variable.zeros("lossSum", [1]);
   readonly #program: Compiled;
+  /** Blocks that are computed again for the gradient, to save memory. */
+  recomputed = 0;
+  /** False where the step needs more than the budget even so. */
+  fits = true;
   #steps = 0;
 
   /** @throws Error where an item's size does not fit the base model */
@@ -128,41 +134,23 @@ export class Inversion implements Disposable {
     return this.#program.report;
   }
 
+  /** Chooses what to compute again for the budget, puts the step on the device and makes the moments. */
   #build(): Compiled {
-    const { batch, tokens, area } = this.settings,
-      { config, parameters, latentSide, latentChannels, side, gpu } = this.#base;
-    const { maxLength, width } = config.text;
-    const latent = [batch, latentSide, latentSide, latentChannels];
-    const ea = embedding(this.#table.tensor, input("ids", [batch, tokens], "u32")); // [B, k, D]
-    const es = this.#spatialConfig &&
-      maskTokens(this.#spatialConfig, this.#encoder, input("mask", [batch, side, side, 1]), true);
-    const learned = es ? concat([ea, es.tokens], 1) : ea; // [B, k + n, D]
-    const words = insertLearned(
-      input("words", [batch, maxLength, width]),
-      learned,
-      input("rows", [batch, maxLength], "u32"),
-    );
-    const context = textTower(config.text, parameters, words); // [B, L, D]
-    const time = input("time", [batch, config.unet.modelChannels]);
-    const predicted = unet(config.unet, parameters, input("x", latent), time, context);
-    const loss = maskedMse(predicted, input("eps", latent), input("latentMask", [batch, latentSide, latentSide, 1]), {
-      area,
-    });
-
-    const trained = [
+    const { batch, tokens, area, activationBudget = Infinity } = this.settings,
+      { config, parameters, gpu } = this.#base;
+    const sizes = { batch, tokens, area, spatial: this.#spatialConfig };
+    const graph = inversionGraph(
+      config,
+      { base: parameters, encoder: this.#encoder },
       this.#table,
-      ...[...this.#encoder.variables.values()].filter(({ name }) => !isRunningStatistic(name)),
-    ];
-    const grads = gradient(loss, trained.map((v) => v.tensor));
-    const rates = [input("embeddingHyper", [8]), ...(trained.length > 1 ? [input("encoderHyper", [8])] : [])];
-    const effects: Tensor[] = trained.map((parameter, i) => {
-      const m = Variable.zeros(`${parameter.name}.m`, parameter.shape),
-        v = Variable.zeros(`${parameter.name}.v`, parameter.shape);
-      this.#moments.push(m, v);
-      return adam({ parameter, gradient: grads[i], m, v, hyper: rates[i ? 1 : 0] });
-    });
-    effects.push(...es?.effects ?? [], assign(this.#lossSum, add(this.#lossSum.tensor, loss)));
-    return compile(gpu, {}, effects);
+      this.#lossSum,
+      sizes,
+    );
+    this.#moments.push(...graph.moments);
+    const { step, recompute, fits } = fitStep(graph.loss, graph.step, activationBudget);
+    this.recomputed = recompute.size;
+    this.fits = fits;
+    return compile(gpu, {}, step.effects, this.#base.scratch);
   }
 
   /** What step `step` is trained on; depends on (seed, step) only. */

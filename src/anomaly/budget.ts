@@ -1,0 +1,224 @@
+/**
+ * What a job will cost before it is run: memory by category, FLOPs and parameters, from the graphs alone. Needs neither
+ * weights nor a device.
+ */
+
+import { roundUp } from "../graph/memory.ts";
+import { type Plan, plan } from "../graph/plan.ts";
+import { fitStep } from "../graph/recompute.ts";
+import { sharedBytes } from "../graph/scratch.ts";
+import { bytesOf, type Spec, type Tensor } from "../graph/tensor.ts";
+import { input, Variable } from "../graph/variable.ts";
+import { AUTOENCODER_PREFIX, decode, encode } from "../models/autoencoder.ts";
+import { TEXT_PREFIX, TOKEN_TABLE } from "../models/text_tower.ts";
+import { UNET_PREFIX } from "../models/unet.ts";
+import { Parameters } from "../nn/parameters.ts";
+import { downsamplingFactor, type ModelConfig } from "../weights/config.ts";
+import { torchLayouts } from "../weights/rules.ts";
+import { AUTOENCODER_BATCH } from "./base_model.ts";
+import { inversionGraph, type InversionSizes } from "./inversion_graph.ts";
+import {
+  prepareEffects,
+  type SamplerSizes,
+  samplerState,
+  samplingDtype,
+  stateVariables,
+  stepEffects,
+} from "./sampler_graph.ts";
+
+/** Bytes on the device by what they are for. */
+export interface DeviceBytes {
+  /** Frozen networks, and the trained one while it is used only. */
+  readonly weights: number;
+  /** Values between the ops, and gradients. */
+  readonly activations: number;
+  /** What is trained, with its moments. */
+  readonly optimiser: number;
+  /** Latents, keys and values, and everything uploaded for a run. */
+  readonly latents: number;
+  /** Uniforms of the launches, and buffers for reading back. */
+  readonly staging: number;
+}
+
+/** One part of a job: a program with what lies on the device while it runs. */
+export interface Phase {
+  readonly name: string;
+  readonly device: DeviceBytes;
+  readonly total: number;
+  readonly launches: number;
+  readonly flops: number;
+  /** Least that activations and gradients could do with. */
+  readonly lowerBound: number;
+  /** Blocks that are computed again. */
+  readonly recomputed: number;
+  /** Buffers of its activations. */
+  readonly buffers: readonly number[];
+}
+
+/** A whole job. */
+export interface JobPlan {
+  /** Numbers by network. */
+  readonly parameters: Readonly<Record<string, number>>;
+  readonly phases: readonly Phase[];
+  /** Most bytes on the device in any phase. */
+  readonly devicePeak: number;
+  /** Bytes for activations and gradients in the budget: what {@linkcode "./inversion.ts".InversionSettings} take. */
+  readonly activationBudget: number;
+  /** Most bytes on the host beyond the program itself: the word table, the largest tensor on its way, training state. */
+  readonly hostPeak: number;
+  /** False where the budget is not met. */
+  readonly fits: boolean;
+}
+
+/** Bytes that the programs keep for uniforms and a launch. */
+const UNIFORM_BYTES = 256;
+
+/** A network without values: its graph gives all sizes. */
+function sizesOnly(dtype: "f16" | "f32" = "f32"): Parameters {
+  const get = (): never => {
+    throw new Error("a plan reads no weights");
+  };
+  return new Parameters({ get }, torchLayouts, dtype);
+}
+
+const total = (specs: Iterable<Spec>) => [...specs].reduce((bytes, spec) => bytes + roundUp(bytesOf(spec)), 0);
+const count = (specs: Iterable<Spec>) => [...specs].reduce((n, spec) => n + spec.shape.reduce((a, b) => a * b, 1), 0);
+
+/** What lies on the device besides a program's own buffers. */
+interface Resident {
+  readonly base: Parameters;
+  readonly optimiser?: readonly Variable[];
+  readonly others?: readonly Variable[];
+  readonly weights?: Iterable<Variable>;
+}
+
+function phase(
+  name: string,
+  planned: Plan,
+  { base, optimiser = [], others = [], weights = [] }: Resident,
+  readBack = 0,
+  recomputed = 0,
+): Phase {
+  const { report: { launches, flops, activationBytes, lowerBoundBytes }, bufferBytes: buffers } = planned;
+  const variables = new Set<Tensor>(
+    [...base.variables.values(), ...optimiser, ...others, ...weights].map(({ tensor }) => tensor),
+  );
+  const uploaded = [...planned.leaves.keys()].filter((tensor) => !variables.has(tensor));
+  const device = {
+    weights: total(base.variables.values()) + total(weights),
+    activations: activationBytes,
+    optimiser: total(optimiser),
+    latents: total(others) + total(uploaded),
+    staging: launches * UNIFORM_BYTES + readBack,
+  };
+  const sum = Object.values(device).reduce((a, b) => a + b, 0);
+  return { name, device, total: sum, launches, flops, lowerBound: lowerBoundBytes, recomputed, buffers };
+}
+
+/**
+ * Most bytes on the device: weights and optimiser of the largest phase, the activations that all phases share, and every
+ * program's inputs and uniforms, which it keeps.
+ * @param state bytes that each phase counts among its latents, though they are there once
+ */
+function peakOf(phases: readonly Phase[], state = 0): number {
+  const most = Math.max(...phases.map(({ device }) => device.weights + device.optimiser));
+  const own = phases.reduce((sum, { device }) => sum + Math.max(0, device.latents - state) + device.staging, state);
+  return most + own + sharedBytes(phases.map(({ buffers }) => buffers));
+}
+
+/** Sizes of latents and images of a model. */
+function sizesOf(config: ModelConfig) {
+  const side = config.resolution, latent = side / downsamplingFactor(config.autoencoder);
+  return { side, latent, channels: config.autoencoder.embedDim };
+}
+
+function encodePhase(config: ModelConfig, base: Parameters): Phase {
+  const { side } = sizesOf(config), x = input("x", [AUTOENCODER_BATCH, side, side, config.autoencoder.inChannels]);
+  const y = encode(config.autoencoder, base, x);
+  return phase("encode images", plan([y]), { base }, bytesOf(y));
+}
+
+function parametersByPart(base: Parameters, config: ModelConfig, encoder?: Parameters): Record<string, number> {
+  const part = (prefix: string) =>
+    count([...base.variables].filter(([name]) => name.startsWith(prefix)).map(([, variable]) => variable));
+  return {
+    "U-Net": part(UNET_PREFIX),
+    "text tower": part(TEXT_PREFIX) + (base.variables.has(TOKEN_TABLE) ? 0 : config.text.vocabSize * config.text.width),
+    autoencoder: part(AUTOENCODER_PREFIX),
+    ...(encoder ? { "spatial encoder": count(encoder.variables.values()) } : {}),
+  };
+}
+
+/** The word table, and the largest weight as it is read: from the file, turned, and packed. */
+function hostBase(config: ModelConfig, base: Parameters): number {
+  const largest = Math.max(...[...base.variables.values()].map((variable) => 4 * count([variable])));
+  return 4 * config.text.vocabSize * config.text.width + 2.5 * largest;
+}
+
+/** What to train. */
+export interface TrainingSizes extends InversionSizes {
+  /** Kinds of defects learned at once. */
+  readonly kinds: number;
+}
+
+/**
+ * Plans a training: encoding of the pictures, then the steps.
+ * @param budget bytes on the device; blocks are computed again where they are needed to stay below
+ */
+export function planTraining(config: ModelConfig, sizes: TrainingSizes, budget = Infinity): JobPlan {
+  const base = sizesOnly("f16"), encoder = sizesOnly(), { width } = config.text;
+  const encoding = encodePhase(config, base);
+  const table = Variable.zeros("embeddings", [sizes.kinds * sizes.tokens, width]);
+  const lossSum = Variable.zeros("lossSum", [1]);
+  const graph = inversionGraph(config, { base, encoder }, table, lossSum, sizes);
+  const resident = { base, optimiser: [table, ...encoder.variables.values(), ...graph.moments], others: [lossSum] };
+  const forward = phase("forward", plan([graph.loss]), resident);
+  // Gradients add launches, and with them uniforms: three times the forward pass and more.
+  const besides = forward.total - forward.device.activations + 4 * forward.device.staging;
+  // What encoding left in the shared memory may not fit the step's buffers.
+  const shared = (buffers: readonly number[]) => sharedBytes([encoding.buffers, buffers]);
+  const free = budget - besides - encoding.device.latents - encoding.device.staging;
+  const fitted = fitStep(graph.loss, graph.step, free, shared);
+  const training = phase("training step", fitted.plan, resident, 4, fitted.recompute.size);
+  const peak = peakOf([encoding, training]);
+  return {
+    parameters: parametersByPart(base, config, sizes.spatial && encoder),
+    phases: [encoding, training],
+    devicePeak: peak,
+    activationBudget: free,
+    // A checkpoint is read back and put into a file's bytes: two copies of what is trained.
+    hostPeak: hostBase(config, base) + 2 * total(resident.optimiser),
+    fits: peak <= budget,
+  };
+}
+
+/**
+ * Plans a generation: encoding of the sources, the text, the sampling steps, decoding.
+ * @param budget bytes on the device
+ */
+export function planGeneration(config: ModelConfig, sizes: SamplerSizes, budget = Infinity): JobPlan {
+  const base = sizesOnly("f16"), encoder = sizesOnly(sizes.spatial && samplingDtype(sizes.spatial));
+  const { latent, channels } = sizesOf(config);
+  const encoding = encodePhase(config, base);
+  const state = samplerState(config, sizes), others = stateVariables(state);
+  const prepare = plan([], prepareEffects(config, base, encoder, state, sizes));
+  const step = plan([], stepEffects(config, base, state, sizes));
+  const z = input("x", [AUTOENCODER_BATCH, latent, latent, channels]);
+  const image = decode(config.autoencoder, base, z), decoding = plan([image]);
+  const resident = { base, others, weights: encoder.variables.values().toArray() };
+  const phases = [
+    encoding,
+    phase("text and keys", prepare, resident),
+    phase("sampling step", step, resident),
+    phase("decode images", decoding, resident, bytesOf(image)),
+  ];
+  const peak = peakOf(phases, total(others));
+  return {
+    parameters: parametersByPart(base, config, sizes.spatial && encoder),
+    phases,
+    devicePeak: peak,
+    activationBudget: budget - (peak - sharedBytes(phases.map(({ buffers }) => buffers))),
+    hostPeak: hostBase(config, base) + 3 * bytesOf(image),
+    fits: peak <= budget,
+  };
+}

@@ -1,0 +1,94 @@
+/**
+ * The graph of one step of masked textual inversion (paper, Eq. 5–6): from words, learned vectors and a noised latent to the
+ * loss inside the mask, and from its gradient to Adam's update. Needs neither weights nor a device until it is compiled.
+ */
+
+import { gradient } from "../graph/gradient.ts";
+import { embedding } from "../graph/ops/gather.ts";
+import { maskedMse } from "../graph/ops/losses.ts";
+import { adam, assign } from "../graph/ops/optimise.ts";
+import { add } from "../graph/ops/pointwise.ts";
+import { concat } from "../graph/ops/shape.ts";
+import type { Step } from "../graph/recompute.ts";
+import type { Tensor } from "../graph/tensor.ts";
+import { input, Variable } from "../graph/variable.ts";
+import { isRunningStatistic } from "../models/official_spatial_encoder.ts";
+import { insertLearned, textTower } from "../models/text_tower.ts";
+import { unet } from "../models/unet.ts";
+import type { Parameters } from "../nn/parameters.ts";
+import { downsamplingFactor, type ModelConfig } from "../weights/config.ts";
+import { maskTokens, type SpatialConfig } from "./embedding.ts";
+
+/** Sizes of a step. */
+export interface InversionSizes {
+  /** Pictures in one step. */
+  readonly batch: number;
+  /** Tokens k of each embedding. */
+  readonly tokens: number;
+  /** The spatial encoder, where there is one. */
+  readonly spatial?: SpatialConfig;
+  /** Divide each picture's loss by its mask's area. */
+  readonly area: boolean;
+}
+
+/** A step of training that is not yet on a device. */
+export interface InversionGraph {
+  readonly loss: Tensor;
+  /** What is learned: the embeddings first, then the encoder's weights. */
+  readonly trained: readonly Variable[];
+  /** Adam's m and v of each. */
+  readonly moments: readonly Variable[];
+  /** Gradients and updates, with these scopes computed again (see `gradient`). */
+  step(recompute: ReadonlySet<string>): Step;
+}
+
+/**
+ * Describes a step.
+ * @param networks the frozen base model, and the trained encoder
+ * @param table embeddings e_a of every key [keys · k, D]
+ * @param lossSum [1]; each step adds its loss
+ * @param inputs `ids` [B, k] u32, `mask` [B, side, side, 1], `words` [B, L, D], `rows` [B, L] u32, `time` [B, modelChannels],
+ * `x` and `eps` [B, h, w, C], `latentMask` [B, h, w, 1], `embeddingHyper` and `encoderHyper` [8]
+ */
+export function inversionGraph(
+  config: ModelConfig,
+  networks: { readonly base: Parameters; readonly encoder: Parameters },
+  table: Variable,
+  lossSum: Variable,
+  { batch, tokens, spatial, area }: InversionSizes,
+): InversionGraph {
+  const { maxLength, width } = config.text, side = config.resolution;
+  const latentSide = side / downsamplingFactor(config.autoencoder);
+  const latent = [batch, latentSide, latentSide, config.autoencoder.embedDim];
+  const ea = embedding(table.tensor, input("ids", [batch, tokens], "u32")); // [B, k, D]
+  const es = spatial && maskTokens(spatial, networks.encoder, input("mask", [batch, side, side, 1]), true);
+  const learned = es ? concat([ea, es.tokens], 1) : ea; // [B, k + n, D]
+  const words = insertLearned(
+    input("words", [batch, maxLength, width]),
+    learned,
+    input("rows", [batch, maxLength], "u32"),
+  );
+  const context = textTower(config.text, networks.base, words); // [B, L, D]
+  const time = input("time", [batch, config.unet.modelChannels]);
+  const predicted = unet(config.unet, networks.base, input("x", latent), time, context);
+  const loss = maskedMse(predicted, input("eps", latent), input("latentMask", [batch, latentSide, latentSide, 1]), {
+    area,
+  });
+
+  const trained = [
+    table,
+    ...[...networks.encoder.variables.values()].filter(({ name }) => !isRunningStatistic(name)),
+  ];
+  const moments = trained.flatMap(({ name, shape }) =>
+    ["m", "v"].map((part) => Variable.zeros(`${name}.${part}`, shape))
+  );
+  const rates = [input("embeddingHyper", [8]), input("encoderHyper", [8])];
+  const step = (recompute: ReadonlySet<string>): Step => {
+    const gradients = gradient(loss, trained.map((v) => v.tensor), { recompute });
+    const updates = trained.map((parameter, i) =>
+      adam({ parameter, gradient: gradients[i], m: moments[2 * i], v: moments[2 * i + 1], hyper: rates[i ? 1 : 0] })
+    );
+    return { effects: [...updates, ...es?.effects ?? [], assign(lossSum, add(lossSum.tensor, loss))] };
+  };
+  return { loss, trained, moments, step };
+}

@@ -1,0 +1,192 @@
+/**
+ * The graphs of sampling: one blended DDIM step (paper, Eq. 1 and 7), and what is made once per batch before the first one,
+ * the keys and values of the text. They need neither weights nor a device until they are compiled.
+ */
+
+import { assign } from "../graph/ops/optimise.ts";
+import { add, mul, sub } from "../graph/ops/pointwise.ts";
+import { dilate, reweightingMap } from "../graph/ops/reweighting.ts";
+import { concat, slice } from "../graph/ops/shape.ts";
+import type { Tensor } from "../graph/tensor.ts";
+import { filled, input, Variable } from "../graph/variable.ts";
+import { insertLearned, textTower } from "../models/text_tower.ts";
+import { type Context, contextKeys, transformers, unet } from "../models/unet.ts";
+import type { Parameters } from "../nn/parameters.ts";
+import { downsamplingFactor, type ModelConfig, type UnetConfig } from "../weights/config.ts";
+import { maskTokens, type SpatialConfig } from "./embedding.ts";
+
+/** Which adaptive attention re-weighting: none, the official code's, or the paper's Eq. 7 (method: see ARCHITECTURE.md). */
+export type ReweightingForm = "off" | "official" | "paper";
+
+/** Tensors of one blended step. */
+export interface BlendedStep {
+  /** x_t as the step before left it [B, h, w, C]. */
+  readonly x: Tensor;
+  /** Latent of the normal image [B, h, w, C]. */
+  readonly z0: Tensor;
+  /** 1 where the anomaly shall appear [B, h, w, 1]. */
+  readonly mask: Tensor;
+  /** Fresh noise for the background at time t, and for the step. */
+  readonly backgroundNoise: Tensor;
+  readonly stepNoise: Tensor;
+  /** [6]: √ᾱ_t, √(1 − ᾱ_t), and the step's coefficients of x, of ε and of its noise, and the guidance scale. */
+  readonly coefficients: Tensor;
+  /** Sinusoid of t, [B, modelChannels], or [2B, …] with guidance. */
+  readonly timeEmbedding: Tensor;
+  /** Context of B images; with guidance of 2B, the unconditional ones last. */
+  readonly context: Context;
+  readonly guided: boolean;
+  readonly reweighting?: {
+    readonly form: "official" | "paper";
+    /** 1 on the learned columns [B, L]. */
+    readonly columns: Tensor;
+    /** Half-width of the mask's dilation at this time, u32 [1]. */
+    readonly halfWidth: Tensor;
+  };
+}
+
+/** x_{t−1} of one step: blend with the noised background, predict ε, go one DDIM step. */
+export function blendedStep(config: UnetConfig, p: Parameters, s: BlendedStep): Tensor {
+  const scalar = (i: number) => slice(s.coefficients, 0, i, i + 1);
+  const { x, z0, reweighting } = s;
+  const mask = reweighting ? dilate(s.mask, reweighting.halfWidth) : s.mask;
+  const background = add(mul(z0, scalar(0)), mul(s.backgroundNoise, scalar(1)));
+  const blended = add(background, mul(sub(x, background), mask)); // x·M + y_t·(1 − M)
+  // The map compares the latent before blending with the clean background: the official code's order.
+  const map = reweighting ? reweightingMap(x, z0, mask, { form: reweighting.form }) : undefined;
+  const mode = reweighting?.form === "paper" ? "probabilities" : "logits";
+  const twice = (t: Tensor, other: Tensor = t) => (s.guided ? concat([t, other], 0) : t);
+  const eps = unet(
+    config,
+    p,
+    twice(blended),
+    s.timeEmbedding,
+    s.context,
+    map && {
+      map: twice(map, filled(map.shape, 1)),
+      columns: twice(reweighting!.columns, filled(reweighting!.columns.shape, 0)),
+      mode,
+    },
+  );
+  const batch = x.shape[0];
+  const conditional = s.guided ? slice(eps, 0, 0, batch) : eps;
+  const guidedEps = s.guided ? guide(conditional, slice(eps, 0, batch, 2 * batch), scalar(5)) : conditional;
+  return add(add(mul(blended, scalar(2)), mul(guidedEps, scalar(3))), mul(s.stepNoise, scalar(4)));
+}
+
+/** ε_u + g·(ε_c − ε_u) (Ho & Salimans 2022). */
+function guide(conditional: Tensor, unconditional: Tensor, scale: Tensor): Tensor {
+  return add(unconditional, mul(sub(conditional, unconditional), scale));
+}
+
+/** Sizes of a sampler. */
+export interface SamplerSizes {
+  /** Images at once. */
+  readonly batch: number;
+  /** Guidance scale; 1 for none. */
+  readonly guidance: number;
+  readonly reweighting: ReweightingForm;
+  /** Learned tokens k of an embedding. */
+  readonly tokens: number;
+  /** The spatial encoder, where the embedding has one. */
+  readonly spatial?: SpatialConfig;
+}
+
+/** Storage of the spatial encoder's matrices when images are made: 356 M numbers in f16, as the base model's; few in f32. */
+export function samplingDtype({ kind }: SpatialConfig): "f16" | "f32" {
+  return kind === "official" ? "f16" : "f32";
+}
+
+/** Images of the U-Net's batch: unguided, it runs on B images, else on 2B. */
+export function rows(batch: number, guidance: number): number {
+  return guidance === 1 ? batch : 2 * batch;
+}
+
+/** What stays on the device over the steps of a batch. */
+export interface SamplerState {
+  readonly x: Variable;
+  readonly z0: Variable;
+  readonly mask: Variable;
+  readonly columns: Variable;
+  /** Keys and values of every cross-attention. */
+  readonly keys: ReadonlyMap<string, { readonly k: Variable; readonly v: Variable }>;
+}
+
+/** Zeros for a batch. */
+export function samplerState(config: ModelConfig, { batch, guidance }: SamplerSizes): SamplerState {
+  const side = config.resolution / downsamplingFactor(config.autoencoder), channels = config.autoencoder.embedDim;
+  const length = config.text.maxLength, all = rows(batch, guidance);
+  return {
+    x: Variable.zeros("x", [batch, side, side, channels]),
+    z0: Variable.zeros("z0", [batch, side, side, channels]),
+    mask: Variable.zeros("mask", [batch, side, side, 1]),
+    columns: Variable.zeros("columns", [batch, length]),
+    keys: new Map(
+      transformers(config.unet).map(({ name, width }) => [name, {
+        k: Variable.zeros(`${name}.k`, [all, length, width]),
+        v: Variable.zeros(`${name}.v`, [all, length, width]),
+      }]),
+    ),
+  };
+}
+
+/** All variables of a state. */
+export function stateVariables({ x, z0, mask, columns, keys }: SamplerState): Variable[] {
+  return [x, z0, mask, columns, ...[...keys.values()].flatMap(({ k, v }) => [k, v])];
+}
+
+/** Gives a state's buffers back. */
+export function disposeState(state: SamplerState): void {
+  for (const variable of stateVariables(state)) variable[Symbol.dispose]();
+}
+
+/**
+ * The text tower and every cross-attention's keys and values: once per batch, they do not change over the steps.
+ * @param spatial parameters of the spatial encoder, where there is one
+ */
+export function prepareEffects(
+  config: ModelConfig,
+  parameters: Parameters,
+  spatial: Parameters | undefined,
+  state: SamplerState,
+  sizes: SamplerSizes,
+): Tensor[] {
+  const { batch, guidance, tokens } = sizes, { maxLength: length, width } = config.text, side = config.resolution;
+  const ea = input("tokens", [batch, tokens, width]);
+  const learned = sizes.spatial
+    ? concat([ea, maskTokens(sizes.spatial, spatial!, input("mask", [batch, side, side, 1])).tokens], 1)
+    : ea;
+  const words = insertLearned(input("words", [batch, length, width]), learned, input("rows", [batch, length], "u32"));
+  const sequences = guidance === 1 ? words : concat([words, input("empty", [batch, length, width])], 0);
+  const context = textTower(config.text, parameters, sequences);
+  const effects: Tensor[] = [];
+  for (const [name, { k, v }] of contextKeys(config.unet, parameters, context)) {
+    const { k: keys, v: values } = state.keys.get(name)!;
+    effects.push(assign(keys, k), assign(values, v));
+  }
+  return effects;
+}
+
+/** One step of the whole batch: x becomes x_{t−1}. */
+export function stepEffects(
+  config: ModelConfig,
+  parameters: Parameters,
+  { x, z0, mask, columns, keys }: SamplerState,
+  { batch, guidance, reweighting }: SamplerSizes,
+): Tensor[] {
+  const next = blendedStep(config.unet, parameters, {
+    x: x.tensor,
+    z0: z0.tensor,
+    mask: mask.tensor,
+    backgroundNoise: input("backgroundNoise", x.shape),
+    stepNoise: input("stepNoise", x.shape),
+    coefficients: input("coefficients", [6]),
+    timeEmbedding: input("time", [rows(batch, guidance), config.unet.modelChannels]),
+    context: new Map([...keys].map(([name, { k, v }]) => [name, { k: k.tensor, v: v.tensor }])),
+    guided: guidance !== 1,
+    reweighting: reweighting === "off"
+      ? undefined
+      : { form: reweighting, columns: columns.tensor, halfWidth: input("halfWidth", [1], "u32") },
+  });
+  return [assign(x, next)];
+}
