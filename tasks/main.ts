@@ -49,7 +49,7 @@ function withCommonFlags(command: AnyCommand): AnyCommand {
 export async function main(argv: readonly string[], table: readonly AnyCommand[] = commands): Promise<number> {
   try {
     const all = table.map(withCommonFlags);
-    const [first, ...rest] = argv;
+    const [first, ...rest] = joinWords(argv, all);
     if (first === "--version" || first === "-V") {
       console.log(`anomalydiffusion ${VERSION} (Deno ${Deno.version.deno})`);
       return EXIT.ok;
@@ -72,6 +72,13 @@ export async function main(argv: readonly string[], table: readonly AnyCommand[]
   } catch (error) {
     return reportError(error);
   }
+}
+
+/** `inspect train` is the command `inspect-train`. */
+function joinWords(argv: readonly string[], table: readonly AnyCommand[]): string[] {
+  if (argv[0] === "help") return ["help", ...joinWords(argv.slice(1), table)];
+  const name = `${argv[0]}-${argv[1]}`;
+  return table.some((command) => command.name === name) ? [name, ...argv.slice(2)] : [...argv];
 }
 
 async function runCommand(command: AnyCommand, given: Values): Promise<number> {

@@ -21,6 +21,8 @@ export interface InspectionSample {
   readonly pixels: Uint8ClampedArray;
   /** 1 where the defect is, [S, S]; undefined where there is none. */
   readonly mask?: Uint8Array;
+  /** The mask as resizing leaves it, between 0 and 1, [S, S]; only where it was asked for. */
+  readonly softMask?: Float32Array;
   /** SHA-256 of size and pixels as they are in the file. */
   readonly hash: string;
 }
@@ -39,11 +41,13 @@ function fit(values: Float32Array, size: { width: number; height: number; channe
  * Reads an image and its mask at a network's side. A mask is 1 where more than half of the pixel is defect.
  * @param side S
  * @param source `mask` and `kind` are left out for a normal image
+ * @param soft keep the mask's resized values too
  * @throws UserError if a file is broken or image and mask differ in size
  */
 export async function loadSample(
   side: number,
   { image: path, mask: maskPath, kind }: { image: string; mask?: string; kind?: string },
+  soft = false,
 ): Promise<InspectionSample> {
   const image = await loadImage(path), { width, height } = image, same = width === side && height === side;
   const pixels = same
@@ -58,7 +62,8 @@ export async function loadSample(
     );
   }
   const small = same ? mask.data : fit(Float32Array.from(mask.data), { width, height, channels: 1 }, side);
-  return { ...sample, mask: Uint8Array.from(small, (v) => (v > 0.5 ? 1 : 0)) };
+  const binary = { ...sample, mask: Uint8Array.from(small, (v) => (v > 0.5 ? 1 : 0)) };
+  return soft ? { ...binary, softMask: Float32Array.from(small) } : binary;
 }
 
 /**

@@ -1,0 +1,113 @@
+/** `inspect test`: a trained inspection network on the real test images. */
+import { UserError } from "../../src/errors.ts";
+import { networkParameters } from "../../src/inspection/models/init.ts";
+import { argmax, classifierFigures, LocalisationTest } from "../../src/inspection/training/evaluate.ts";
+import { withPrefix } from "../../src/inspection/training/model_file.ts";
+import { Predictor } from "../../src/inspection/training/predictor.ts";
+import { type InspectionSample, refuseOverlap } from "../../src/inspection/training/samples.ts";
+import { toPng } from "../../src/data/image.ts";
+import { type Context, defineCommand } from "../command.ts";
+import { openGpu } from "../device.ts";
+import { openKinds } from "../jobs/dataset.ts";
+import { labelOf, readInspector, testImages } from "../jobs/inspection.ts";
+import * as shared from "./shared.ts";
+
+/** A score map in grey, black 0 and white 1. */
+function mapPng(map: Float32Array, side: number): Uint8Array {
+  const data = new Uint8ClampedArray(3 * map.length);
+  map.forEach((v, i) => data.fill(255 * v, 3 * i, 3 * i + 3));
+  return toPng({ width: side, height: side, channels: 3, data });
+}
+
+/** The figures as lines of a table. */
+function printFigures(figures: object, context: Context): void {
+  for (const [name, value] of Object.entries(figures)) {
+    if (typeof value === "number") {
+      context.print(`${name.padEnd(20)}${Number.isInteger(value) ? value : value.toFixed(4)}`);
+    }
+  }
+}
+
+const csv = (lines: readonly (readonly (string | number)[])[]) => lines.map((line) => `${line.join()}\n`).join("");
+
+export default defineCommand({
+  name: "inspect-test",
+  summary: "Tests a trained inspection network on the real test images.",
+  details:
+    "Localisation: AUROC, AP, F1-max and AU-PRO of pixels and images. Classification: accuracy and confusion. Tests on " +
+    "the pairs after the first third of each kind and on test/good; images that were trained on are refused. Writes " +
+    "metrics.json and scores.csv.",
+  runFolder: true,
+  gpu: true,
+  flags: {
+    data: shared.data,
+    trainRun: { type: "string", value: "folder", description: "Run folder of inspect train.", required: true },
+    part: { ...shared.part, otherwise: "those that the network was trained on" },
+    defect: shared.defect,
+    groundTruth: {
+      type: "string",
+      description: "Masks at the network's size: cut at one half, or as the official code has them, where pixels " +
+        "at a resized edge count as normal for AUROC and AP and as defect for AU-PRO.",
+      choices: ["binary", "official"],
+      default: "binary",
+    },
+    batchSize: shared.batchSize,
+    saveMaps: { type: "boolean", description: "Write every score map as a PNG too.", default: false },
+  },
+  examples: ["--data photos --train-run runs/inspector --out runs/inspector-test"],
+  async run(options, context) {
+    const inspector = await readInspector(options.trainRun), { info } = inspector, { config, side, labels } = info;
+    const { runFolder } = context;
+    const all = openKinds({ data: options.data, part: options.part ?? info.parts, defect: options.defect });
+    const known = (kind: typeof all[number]) => labels.includes(labelOf(kind.part.name, kind.defect.name, info.parts));
+    const kinds = config.kind === "classifier" && !options.defect ? all.filter(known) : all;
+    const strange = config.kind === "classifier" ? all.find((kind) => !known(kind)) : undefined;
+    if (strange && (options.defect || kinds.length === 0)) {
+      throw new UserError(`the classifier does not know ${strange.key}`, `it knows ${labels.join(", ")}`);
+    }
+    const samples = await testImages(kinds, info.parts, side, context, options.groundTruth === "official");
+    refuseOverlap(info.trainedOn, samples);
+    using parameters = networkParameters(0, withPrefix(config, inspector.weights));
+    using predictor = new Predictor(await openGpu(), config, parameters, side, options.batchSize);
+    const selection = info.selection === "last"
+      ? "last step"
+      : "test-best: chosen on a test set, as the official code does; figures on that set are too good";
+    const facts = { network: config.kind, baseWidth: config.baseWidth, side, step: info.step, selection };
+    let figures: object;
+    const rows: (string | number)[][] = [];
+    using progress = context.progress({ label: "testing", total: samples.length, unit: "image" });
+    if (config.kind === "classifier") {
+      const shown = samples.filter(({ kind }) => kind !== undefined), named: number[] = [];
+      for await (const { index, values } of predictor.predict(shown)) {
+        context.signal.throwIfAborted();
+        named[index] = argmax(values);
+        rows.push([shown[index].path, shown[index].kind!, labels[named[index]], values[named[index]]]);
+        progress.update(index + 1);
+      }
+      figures = { ...classifierFigures(shown.map(({ kind }) => labels.indexOf(kind!)), named, labels.length), labels };
+      await runFolder.write("scores.csv", csv([["image", "kind", "named", "probability"], ...rows]));
+    } else {
+      const test = new LocalisationTest(side);
+      const score = async (sample: InspectionSample, map: Float32Array, index: number) => {
+        rows.push([sample.path, sample.kind ?? "good", test.add(sample, map)]);
+        const name = `maps/${String(index).padStart(4, "0")}-${sample.kind ?? "good"}.png`;
+        if (options.saveMaps) await runFolder.write(name, mapPng(map, side));
+      };
+      for await (const { index, values } of predictor.predict(samples)) {
+        context.signal.throwIfAborted();
+        await score(samples[index], values, index);
+        progress.update(index + 1);
+      }
+      const measured = test.figures();
+      if (measured.imageAuroc === undefined) {
+        context.log("no normal test images (test/good): figures of whole images are left out");
+      }
+      figures = { ...measured, groundTruth: options.groundTruth };
+      await runFolder.write("scores.csv", csv([["image", "kind", "score"], ...rows]));
+    }
+    progress.finish();
+    await runFolder.write("metrics.json", `${JSON.stringify({ ...facts, ...figures }, null, 2)}\n`);
+    printFigures(figures, context);
+    if (info.selection !== "last") context.log(selection);
+  },
+});

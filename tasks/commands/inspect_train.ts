@@ -1,0 +1,197 @@
+/** `inspect train`: an inspection network (localisation U-Net or ResNet-34) trained on generated pairs. */
+import { UserError } from "../../src/errors.ts";
+import { networkParameters } from "../../src/inspection/models/init.ts";
+import { type NetworkConfig, SIDE_MULTIPLE } from "../../src/inspection/models/network.ts";
+import { selectionFigure } from "../../src/inspection/training/evaluate.ts";
+import { Learner } from "../../src/inspection/training/learner.ts";
+import { startingWeights } from "../../src/inspection/training/model_file.ts";
+import { Predictor } from "../../src/inspection/training/predictor.ts";
+import {
+  classifierBatches,
+  localisationBatches,
+  refuseOverlap,
+  SHORT_HASH,
+} from "../../src/inspection/training/samples.ts";
+import { isSoftware } from "../adapter.ts";
+import { defineCommand } from "../command.ts";
+import { openGpu } from "../device.ts";
+import { testImages, trainingImages } from "../jobs/inspection.ts";
+import { trainInspector } from "../jobs/inspection_training.ts";
+import * as shared from "./shared.ts";
+
+/** Sizes and schedule where no flag gives them: the paper's, and narrow ones for a software adapter. */
+interface Sizes {
+  readonly baseWidth: number;
+  readonly resolution: number;
+  readonly learningRate: number;
+  readonly maxTrainSteps: number;
+}
+
+const PAPER: Sizes = { baseWidth: 64, resolution: 256, learningRate: 1e-4, maxTrainSteps: 12600 };
+const NARROW: Sizes = { baseWidth: 8, resolution: 128, learningRate: 2e-3, maxTrainSteps: 400 };
+
+/** File that keeps what the adapter decided, so that a resumed run has the same sizes anywhere. */
+const SIZES = "sizes.json";
+
+const either = (key: keyof Sizes) => `${PAPER[key]}, or ${NARROW[key]} on a software adapter`;
+
+export default defineCommand({
+  name: "inspect-train",
+  summary: "Trains an inspection network on generated pairs and normal images.",
+  details:
+    "The localisation U-Net marks the defect's pixels, the classifier names its kind. One network for all chosen parts; " +
+    "the paper trains one for each (--part). The real test images are only looked at to make sure that none is among " +
+    "the training images.",
+  runFolder: true,
+  gpu: true,
+  flags: {
+    pairs: {
+      type: "string",
+      value: "folder",
+      description: "Generated pairs: the run folder of generate or baseline.",
+      required: true,
+    },
+    data: { ...shared.data, description: "The real data set: its normal images, and the test images to keep apart." },
+    part: shared.part,
+    defect: shared.defect,
+    network: {
+      type: "string",
+      description: "What to train: a U-Net that marks pixels, or a ResNet-34 that names the kind of defect.",
+      choices: ["localisation", "classifier"],
+      default: "localisation",
+    },
+    seed: shared.seed,
+    baseWidth: {
+      type: "integer",
+      unit: "channels",
+      description: "Channels of the network's first level; 64 is the papers' network.",
+      otherwise: either("baseWidth"),
+      min: 4,
+      max: 128,
+    },
+    resolution: {
+      type: "integer",
+      unit: "pixels",
+      description: "Side at which the network reads images, a multiple of 32.",
+      otherwise: either("resolution"),
+      min: 32,
+      max: 1024,
+    },
+    maxTrainSteps: {
+      type: "integer",
+      unit: "steps",
+      description: "How long to train.",
+      otherwise: either("maxTrainSteps"),
+      min: 1,
+      changeable: true,
+    },
+    trainBatchSize: shared.trainBatchSize(8),
+    learningRate: {
+      type: "number",
+      description: "Step size of the optimiser; it falls to a fifth at 0.8 and again at 0.9 of all steps.",
+      otherwise: either("learningRate"),
+      min: 0,
+      max: 1,
+    },
+    maxPairs: {
+      type: "integer",
+      unit: "pairs",
+      description: "At most so many pairs of each kind of defect.",
+      default: 500,
+      min: 1,
+    },
+    weights: {
+      type: "string",
+      value: "file",
+      description: "Weights to start from: DRAEM's or torchvision's state dict as safetensors.",
+      otherwise: "random ones",
+    },
+    selection: {
+      type: "string",
+      description: "Keep the last weights, or those that do best on the test set, as the official code does: its " +
+        "figures on that set are then too good.",
+      choices: ["last", "test-best"],
+      default: "last",
+    },
+    validationSteps: {
+      type: "integer",
+      unit: "steps",
+      description: "With --selection test-best: test this often.",
+      default: 63,
+      min: 1,
+    },
+    checkpointingSteps: { ...shared.checkpointingSteps, default: 100 },
+    checkpointsTotalLimit: shared.checkpointsTotalLimit,
+  },
+  examples: [
+    "--pairs runs/pairs --data photos --part wood --out runs/inspector",
+    "--pairs runs/pairs --data photos --network classifier --out runs/classifier",
+  ],
+  async run(options, context) {
+    const { network, seed, trainBatchSize: batch, selection } = options, { runFolder } = context;
+    const gpu = await openGpu(), kept = await runFolder.readText(SIZES);
+    const standard: Sizes = kept ? JSON.parse(kept) : isSoftware(gpu.info) ? NARROW : PAPER;
+    const sizes: Sizes = {
+      baseWidth: options.baseWidth ?? standard.baseWidth,
+      resolution: options.resolution ?? standard.resolution,
+      learningRate: options.learningRate ?? standard.learningRate,
+      maxTrainSteps: options.maxTrainSteps ?? standard.maxTrainSteps,
+    };
+    const { resolution: side, baseWidth, maxTrainSteps: steps, learningRate } = sizes;
+    if (side % SIDE_MULTIPLE[network]) {
+      throw new UserError(
+        `--resolution ${side} is no multiple of ${SIDE_MULTIPLE[network]}`,
+        "the network halves the side five times",
+      );
+    }
+    const { parts, labels, normal, defects, kinds } = await trainingImages(options, side, context);
+    if (network === "classifier" && labels.length < 2) {
+      throw new UserError(
+        `a classifier needs at least two kinds of defect, and there is only ${labels[0]}`,
+        "generate another kind, or train --network localisation",
+      );
+    }
+    const tested = await testImages(kinds, parts, side, context, selection === "test-best");
+    const hashes = [...normal, ...defects].map(({ hash }) => hash);
+    refuseOverlap(hashes, tested);
+    const classes = network === "classifier" ? labels : undefined;
+    const strange = classes && tested.find(({ kind }) => kind !== undefined && !labels.includes(kind));
+    if (selection === "test-best" && strange) {
+      throw new UserError(`there are test images of ${strange.kind}, but no generated pairs`, "generate them too");
+    }
+    const config: NetworkConfig = network === "classifier"
+      ? { kind: network, baseWidth, classes: labels.length }
+      : { kind: network, baseWidth };
+    using parameters = networkParameters(seed, options.weights ? startingWeights(config, options.weights) : undefined);
+    const batches = network === "classifier"
+      ? classifierBatches(seed, batch, defects, labels)
+      : localisationBatches(seed, batch, normal, defects);
+    using learner = new Learner(gpu, config, parameters, batches, { side, batch, steps, learningRate });
+    await runFolder.write(SIZES, `${JSON.stringify(sizes, null, 2)}\n`);
+    const count = [...parameters.variables.values()].reduce((sum, v) => sum + v.shape.reduce((a, b) => a * b, 1), 0);
+    context.log(
+      `${(count / 1e6).toFixed(2)} M parameters at ${side}×${side}, ${(learner.report.flops / 1e9).toFixed(1)} GFLOP ` +
+        `a step; ${defects.length} pairs of ${labels.join(", ")} and ${normal.length} normal images`,
+    );
+    using predictor = selection === "test-best" ? new Predictor(gpu, config, parameters, side) : undefined;
+    await trainInspector(learner, parameters, {
+      steps,
+      checkpointingSteps: options.checkpointingSteps,
+      checkpointsTotalLimit: options.checkpointsTotalLimit,
+      info: {
+        config,
+        side,
+        labels,
+        parts,
+        selection,
+        seed,
+        trainedOn: [...new Set(hashes.map((hash) => hash.slice(0, SHORT_HASH)))].sort(),
+      },
+      select: predictor && {
+        every: options.validationSteps,
+        figure: () => selectionFigure(predictor, tested, side, classes),
+      },
+    }, context);
+    context.print(runFolder.file("model.safetensors"));
+  },
+});

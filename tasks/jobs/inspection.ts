@@ -1,0 +1,103 @@
+/** What the inspect commands read: generated pairs, normal images, and the test images that no training may have seen. */
+
+import { join } from "node:path";
+import { UserError } from "../../src/errors.ts";
+import { scanGenerated } from "../../src/inspection/training/generated.ts";
+import { decodeInspector, type Inspector } from "../../src/inspection/training/model_file.ts";
+import { type InspectionSample, loadSample } from "../../src/inspection/training/samples.ts";
+import type { Context } from "../command.ts";
+import { type Kind, openKinds } from "./dataset.ts";
+import { readProduct } from "./files.ts";
+
+/** File that a finished `inspect train` leaves. */
+export const INSPECTOR = "model.safetensors";
+
+/** The trained network of a run folder. */
+export async function readInspector(folder: string): Promise<Inspector> {
+  const path = join(folder, INSPECTOR);
+  return decodeInspector(await readProduct(path, "inspect train"), path);
+}
+
+/** How a kind of defect is called: by its name alone where there is only one part. */
+export function labelOf(part: string, defect: string, parts: readonly string[]): string {
+  return parts.length > 1 ? `${part}+${defect}` : defect;
+}
+
+/** Files of one image. */
+interface Wanted {
+  readonly image: string;
+  readonly mask?: string;
+  readonly kind?: string;
+}
+
+async function load(wanted: readonly Wanted[], side: number, label: string, context: Context, soft = false) {
+  using progress = context.progress({ label, total: wanted.length, unit: "image" });
+  const samples: InspectionSample[] = [];
+  for (const one of wanted) {
+    context.signal.throwIfAborted();
+    samples.push(await loadSample(side, one, soft));
+    progress.update(samples.length);
+  }
+  progress.finish();
+  return samples;
+}
+
+/** Flags that say what to train on. */
+interface TrainingSelection {
+  readonly pairs: string;
+  readonly data: string;
+  readonly part?: readonly string[];
+  readonly defect?: readonly string[];
+  readonly maxPairs: number;
+}
+
+/** What a network is trained on. */
+export interface TrainingImages {
+  readonly parts: readonly string[];
+  /** Kinds of defect, sorted. */
+  readonly labels: readonly string[];
+  readonly normal: readonly InspectionSample[];
+  readonly defects: readonly InspectionSample[];
+  /** The real kinds of the same parts, whose rest is the test set. */
+  readonly kinds: readonly Kind[];
+}
+
+/** Reads the generated pairs and the normal images of their parts. */
+export async function trainingImages(
+  { pairs: folder, data, part, defect, maxPairs }: TrainingSelection,
+  side: number,
+  context: Context,
+): Promise<TrainingImages> {
+  const pairs = scanGenerated(folder, { parts: part, defects: defect, most: maxPairs });
+  const parts = [...new Set(pairs.map((pair) => pair.part))].sort();
+  const kinds = openKinds({ data, part: parts });
+  const wanted = pairs.map((pair) => ({ ...pair, kind: labelOf(pair.part, pair.defect, parts) }));
+  const defects = await load(wanted, side, "reading pairs", context);
+  const good = [...new Set(kinds.map((kind) => kind.part))].flatMap((one) => one.good.map((image) => ({ image })));
+  const normal = await load(good, side, "reading normal images", context);
+  return { parts, labels: [...new Set(wanted.map(({ kind }) => kind))].sort(), normal, defects, kinds };
+}
+
+/**
+ * Reads the test images: of each kind the pairs that no generator learned from, and the normal ones.
+ * @param side S
+ * @param soft keep the masks' resized values too
+ */
+export async function testImages(
+  kinds: readonly Kind[],
+  parts: readonly string[],
+  side: number,
+  context: Context,
+  soft = false,
+): Promise<InspectionSample[]> {
+  for (const { key, defect } of kinds) {
+    if (defect.test.length === 0) {
+      throw new UserError(`${key} has no test images`, "give more pairs: the first third is for training");
+    }
+  }
+  const defects = kinds.flatMap(({ part, defect }) =>
+    defect.test.map((pair) => ({ ...pair, kind: labelOf(part.name, defect.name, parts) }))
+  );
+  const good = [...new Set(kinds.map(({ part }) => part))].flatMap((part) => part.testGood.map((image) => ({ image })));
+  return await load([...good, ...defects], side, "reading test images", context, soft);
+}
