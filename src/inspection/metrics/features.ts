@@ -56,7 +56,7 @@ export class FeatureNetwork implements AsyncDisposable {
     label: string,
     { outputs, size = 256 }: FeatureOptions,
   ): Promise<FeatureNetwork> {
-    ort.env.wasm.numThreads = 1; // more need workers, which Deno lets onnxruntime-web start only with network permission
+    ort.env.wasm.numThreads = 1; // no workers, and the same sums on every machine
     ort.env.logLevel = "error";
     let session: ort.InferenceSession;
     try {
