@@ -45,7 +45,21 @@ interface Life {
   readonly apart: Set<Life>;
   buffer: number;
   offset: number;
+  /** Where it lies in the best packing so far. */
+  kept: Slot;
 }
+
+/** Orders in which values are placed: the largest first, or those that are large for long. */
+const ORDERS: readonly ((a: Life, b: Life) => number)[] = [
+  (a, b) => b.bytes - a.bytes || a.first - b.first,
+  (a, b) => b.bytes * (b.last - b.first + 1) - a.bytes * (a.last - a.first + 1) || a.first - b.first,
+  (a, b) => b.last - b.first - (a.last - a.first) || b.bytes - a.bytes,
+];
+
+/** A packing this close to the lower bound ends the search. */
+const GOOD_ENOUGH = 1.02;
+
+const NOWHERE: Slot = { buffer: -1, offset: 0 };
 
 /** Lives of all values that are not leaves; results live to the end. */
 function livesOf(launches: readonly PlannedLaunch[], leaves: ReadonlySet<Value>, results: ReadonlySet<Value>): Life[] {
@@ -55,7 +69,16 @@ function livesOf(launches: readonly PlannedLaunch[], leaves: ReadonlySet<Value>,
       if (leaves.has(value)) return undefined;
       let life = lives.get(value);
       if (!life) {
-        life = { value, bytes: roundUp(value.bytes), first: i, last: i, apart: new Set(), buffer: -1, offset: 0 };
+        life = {
+          value,
+          bytes: roundUp(value.bytes),
+          first: i,
+          last: i,
+          apart: new Set(),
+          buffer: -1,
+          offset: 0,
+          kept: NOWHERE,
+        };
         lives.set(value, life);
       }
       life.last = results.has(value) ? launches.length : i;
@@ -95,6 +118,36 @@ function insert(placed: Life[], life: Life): void {
 }
 
 /**
+ * Places values one by one, each where the buffers grow least.
+ * @param spread where a buffer would grow as much as a new one costs, take the new one
+ * @returns bytes of the buffers
+ */
+function pack(order: readonly Life[], spread: boolean): number[] {
+  const buffers: Life[][] = [], bufferBytes: number[] = [];
+  for (const life of order) {
+    const taken = new Set<number>();
+    for (const other of life.apart) if (other.buffer >= 0) taken.add(other.buffer);
+    let best = -1, growth = life.bytes, offset = 0;
+    for (let k = 0; k < buffers.length && growth > 0; k++) {
+      if (taken.has(k)) continue;
+      const at = gapFor(life, buffers[k]), end = at + life.bytes;
+      if (end > BUFFER_BYTES && at > 0) continue;
+      const grows = Math.max(0, end - bufferBytes[k]);
+      if (grows < growth || (!spread && grows === growth && best < 0)) [best, growth, offset] = [k, grows, at];
+    }
+    if (best < 0) {
+      best = buffers.push([]) - 1;
+      bufferBytes.push(0);
+    }
+    life.buffer = best;
+    life.offset = offset;
+    bufferBytes[best] = Math.max(bufferBytes[best], offset + life.bytes);
+    insert(buffers[best], life);
+  }
+  return bufferBytes;
+}
+
+/**
  * Gives every value that is not a leaf a place.
  * @param leaves values with buffers of their own
  * @param results values that are read after the last launch
@@ -113,31 +166,23 @@ export function assignMemory(
   let alive = 0, lowerBoundBytes = 0;
   for (const bytes of change) lowerBoundBytes = Math.max(lowerBoundBytes, alive += bytes);
 
-  const buffers: Life[][] = [], bufferBytes: number[] = [];
-  for (const life of lives.toSorted((a, b) => b.bytes - a.bytes || a.first - b.first)) {
-    const taken = new Set<number>();
-    for (const other of life.apart) if (other.buffer >= 0) taken.add(other.buffer);
-    let best = -1, growth = life.bytes, offset = 0;
-    for (let k = 0; k < buffers.length && growth > 0; k++) {
-      if (taken.has(k)) continue;
-      const at = gapFor(life, buffers[k]), end = at + life.bytes;
-      if (end > BUFFER_BYTES && at > 0) continue;
-      const grows = Math.max(0, end - bufferBytes[k]);
-      if (grows < growth || (grows === growth && best < 0)) [best, growth, offset] = [k, grows, at];
+  let bufferBytes: number[] | undefined, least = Infinity;
+  for (const order of ORDERS) {
+    for (const spread of [false, true]) {
+      for (const life of lives) life.buffer = -1;
+      const tried = pack(lives.toSorted(order), spread), bytes = tried.reduce((a, b) => a + b, 0);
+      if (bytes < least) {
+        [bufferBytes, least] = [tried, bytes];
+        for (const life of lives) life.kept = { buffer: life.buffer, offset: life.offset };
+      }
+      if (least <= GOOD_ENOUGH * lowerBoundBytes) break;
     }
-    if (best < 0) {
-      best = buffers.push([]) - 1;
-      bufferBytes.push(0);
-    }
-    life.buffer = best;
-    life.offset = offset;
-    bufferBytes[best] = Math.max(bufferBytes[best], offset + life.bytes);
-    insert(buffers[best], life);
+    if (least <= GOOD_ENOUGH * lowerBoundBytes) break;
   }
 
   const slots = new Map<Value, number>(), places: Slot[] = [], slotBytes: number[] = [];
   const known = new Map<string, number>();
-  for (const { value, bytes, buffer, offset } of lives) {
+  for (const { value, bytes, kept: { buffer, offset } } of lives) {
     const key = `${buffer} ${offset}`;
     let slot = known.get(key);
     if (slot === undefined) {
@@ -148,5 +193,5 @@ export function assignMemory(
     slotBytes[slot] = Math.max(slotBytes[slot], bytes);
     slots.set(value, slot);
   }
-  return { slots, places, slotBytes, bufferBytes, lowerBoundBytes };
+  return { slots, places, slotBytes, bufferBytes: bufferBytes ?? [], lowerBoundBytes };
 }
