@@ -5,6 +5,7 @@ import demo from "./demo.ts";
 import doctor from "./doctor.ts";
 import generate from "./generate.ts";
 import generateMasks from "./generate_masks.ts";
+import importCommand from "./import.ts";
 import pretrain from "./pretrain.ts";
 import train from "./train.ts";
 import trainMasks from "./train_masks.ts";
@@ -17,5 +18,6 @@ export const commands: readonly AnyCommand[] = [
   generateMasks,
   generate,
   baseline,
+  importCommand,
   pretrain,
 ];
