@@ -6,6 +6,9 @@ import doctor from "./doctor.ts";
 import generate from "./generate.ts";
 import generateMasks from "./generate_masks.ts";
 import importCommand from "./import.ts";
+import inspectExport from "./inspect_export.ts";
+import inspectTest from "./inspect_test.ts";
+import inspectTrain from "./inspect_train.ts";
 import pretrain from "./pretrain.ts";
 import train from "./train.ts";
 import trainMasks from "./train_masks.ts";
@@ -19,5 +22,8 @@ export const commands: readonly AnyCommand[] = [
   generate,
   baseline,
   importCommand,
+  inspectTrain,
+  inspectTest,
+  inspectExport,
   pretrain,
 ];
