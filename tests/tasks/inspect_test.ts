@@ -1,0 +1,98 @@
+/** `inspect train`, `inspect test` and `inspect export` as a user calls them, on tiny data: products, resume, bad input. */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { savePng } from "../../src/data/image.ts";
+import { TINY_PARTS, tinyPair, type TinyPart } from "../support/tiny_data.ts";
+import { Workshop } from "../end_to_end/program.ts";
+
+const shop = new Workshop();
+
+/** Pairs as `generate` leaves them: indices that the data set does not have, and a manifest. */
+function writePairs(folder: string, part: TinyPart, defects: readonly string[]): void {
+  const lines: string[] = [];
+  for (const defect of defects) {
+    for (let i = 0; i < 3; i++) {
+      const image = `${part}/test/${defect}/000${i}.png`, mask = `${part}/ground_truth/${defect}/000${i}_mask.png`;
+      const pair = tinyPair(part, defect, 100 + i);
+      for (const [name, content] of [[image, pair.image], [mask, pair.mask]] as const) {
+        Deno.mkdirSync(join(folder, name, ".."), { recursive: true });
+        savePng(join(folder, name), content);
+      }
+      lines.push(JSON.stringify({ part, defect, index: i, image, mask, accepted: true }));
+    }
+  }
+  Deno.writeTextFileSync(join(folder, "manifest.jsonl"), lines.map((line) => `${line}\n`).join(""));
+}
+
+writePairs(shop.file("pairs"), "plate", TINY_PARTS.plate.defects);
+
+const SIZE = "--base-width 4 --resolution 32 --train-batch-size 2 --max-train-steps 4 --checkpointing-steps 2";
+const FROM = "--pairs @pairs --data @data";
+
+const test = (name: string, fn: () => Promise<void>) =>
+  Deno.test({ name, fn, sanitizeResources: false, sanitizeOps: false });
+
+test("inspect: train, test and export a localisation network", async () => {
+  await shop.good(`inspect train ${FROM} ${SIZE} --out @unet`);
+  const { out } = await shop.good("inspect test --train-run @unet --data @data --save-maps --out @unet-test");
+  assert.match(out, /pixelAp +0\.\d{4}/);
+  const metrics = JSON.parse(await Deno.readTextFile(shop.file("unet-test/metrics.json")));
+  assert.equal(metrics.selection, "last step");
+  // Six pairs of each of two kinds, two of them to learn from; one normal picture.
+  assert.deepEqual([metrics.defectImages, metrics.normalImages], [8, 1]);
+  for (const name of ["pixelAuroc", "pixelF1Max", "auPro30", "imageAuroc"]) {
+    assert.ok(metrics[name] >= 0 && metrics[name] <= 1, `${name} ${metrics[name]}`);
+  }
+  assert.equal(Object.keys(shop.contents("unet-test/maps")).length, 9);
+  const told = await shop.good("inspect export --train-run @unet --output @unet.onnx");
+  assert.match(told.err, /opset 17, input image \[batch, 3, 32, 32\]/);
+  assert.ok((await Deno.stat(shop.file("unet.onnx"))).size > 100_000);
+});
+
+test("inspect: a run that dies goes on to the same bytes", async () => {
+  const line = `inspect train ${FROM} ${SIZE} --seed 3 --selection test-best --validation-steps 2`;
+  await shop.good(`${line} --out @whole`);
+  let deaths = 0;
+  // The first deaths lie in the opening of the run; these lie in and after its first checkpoint.
+  for (const n of [14, 22, 30]) {
+    if (await shop.runUntilWrite(n, `${line} --out @killed${n}`)) deaths++;
+    await shop.good(`inspect train ${FROM} --out @killed${n} --resume`);
+    assert.deepEqual(shop.products(`killed${n}`), shop.products("whole"), `died at write ${n}`);
+  }
+  assert.ok(deaths > 0, "no run died");
+  const { err } = await shop.good("inspect test --train-run @whole --data @data --out @whole-test");
+  assert.match(err, /chosen on a test set/);
+});
+
+test("inspect: a classifier names kinds, in sorted order", async () => {
+  await shop.good(`inspect train ${FROM} ${SIZE} --network classifier --out @classes`);
+  await shop.good("inspect test --train-run @classes --data @data --out @classes-test");
+  const { accuracy, labels, confusion } = JSON.parse(await Deno.readTextFile(shop.file("classes-test/metrics.json")));
+  assert.deepEqual(labels, ["dent", "scratch"]);
+  assert.ok(accuracy >= 0 && accuracy <= 1);
+  assert.deepEqual(confusion.map((row: number[]) => row.reduce((a, b) => a + b)), [4, 4]);
+  await shop.good("inspect export --train-run @classes --output @classes.onnx");
+});
+
+test("inspect: bad input is one clear line", async () => {
+  const refused = async (line: string, expected: RegExp, code = 1) => {
+    const result = await shop.run(line);
+    assert.match(result.err, expected);
+    assert.equal(result.code, code, line);
+  };
+  await refused(`inspect train ${FROM} ${SIZE} --network classifier --defect dent --out @a`, /at least two kinds/);
+  await refused(
+    `inspect train --pairs @data --data @data ${SIZE} --out @b`,
+    /is a training image too \(and \d+ more\)/,
+  );
+  await refused(`inspect train ${FROM} ${SIZE} --resolution 40 --out @c`, /--resolution 40 is no multiple of 32/);
+  await refused(`inspect train ${FROM} ${SIZE} --part weave --out @d`, /no pairs of part weave/);
+  await refused("inspect test --train-run @nowhere --data @data --out @e", /model\.safetensors is missing/);
+  await refused(
+    `inspect train ${FROM} ${SIZE} --learning-rate 1 --weights @pairs/manifest.jsonl --out @f`,
+    /safetensors/,
+  );
+  await refused("inspect", /unknown command inspect/, 2);
+  Deno.removeSync(shop.file("pairs/plate/ground_truth/dent/0001_mask.png"));
+  await refused(`inspect train ${FROM} ${SIZE} --out @g`, /0001_mask\.png: no such file/);
+});
