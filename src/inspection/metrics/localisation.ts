@@ -43,6 +43,7 @@ export class LocalisationScores {
   readonly #good = new ScoreMultiset();
   /** Pixels of regions: (key · 2²⁰ + region) · 2 + 1 where the pixel is a positive. */
   #marked: Float64Array[] = [];
+  #isSorted = false;
   #positives = 0;
   #inRegions = 0;
   readonly #sizes: number[] = [];
@@ -99,6 +100,7 @@ export class LocalisationScores {
     }
     this.#good.add(good);
     this.#marked.push(part);
+    this.#isSorted = false;
     this.#inRegions += marked;
   }
 
@@ -172,6 +174,8 @@ export class LocalisationScores {
       }
       this.#marked = [all];
     }
-    return this.#marked[0].sort();
+    if (!this.#isSorted) this.#marked[0].sort();
+    this.#isSorted = true;
+    return this.#marked[0];
   }
 }
