@@ -92,12 +92,12 @@ export function describeMatch({ missing, misshapen, unexpected }: Match): string
  */
 export function requireMatch(label: string, match: Match): void {
   const { missing, misshapen } = match, counts: string[] = [];
-  if (missing.length) counts.push(`${missing.length} tensors missing`);
+  if (missing.length) counts.push(`${missing.length} missing`);
   if (misshapen.length) counts.push(`${misshapen.length} of another shape`);
   if (!counts.length) return;
   const [first] = describeMatch({ ...match, unexpected: [] });
   throw new UserError(
-    `${label}: ${counts.join(", ")}: ${first}`,
+    `${label}: of ${match.found.size + missing.length + misshapen.length} tensors ${counts.join(", ")}: ${first}`,
     match.found.size === 0
       ? "it is no latent-diffusion model; give the .ckpt, .safetensors or diffusers folder of one"
       : "if the model has other sizes than LDM text2img-large, give them with --model-config",

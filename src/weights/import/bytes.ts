@@ -119,9 +119,9 @@ export class ByteReader {
   }
 
   /** The text up to the next line feed, which is skipped. */
-  line(): string {
+  line(encoding: "utf-8" | "latin1" = "utf-8"): string {
     const letters: number[] = [];
     for (let byte; (byte = this.byte()) !== 10;) letters.push(byte);
-    return new TextDecoder().decode(Uint8Array.from(letters)).replace(/\r$/, "");
+    return new TextDecoder(encoding).decode(Uint8Array.from(letters)).replace(/\r$/, "");
   }
 }

@@ -16,6 +16,14 @@ function unquote(line: string): string {
   );
 }
 
+/** Python's raw-unicode-escape of protocol 0. */
+function unescape(line: string): string {
+  return line.replace(
+    /\\u([0-9a-fA-F]{4})|\\U([0-9a-fA-F]{8})/g,
+    (_, short, long) => String.fromCodePoint(Math.min(parseInt(short ?? long, 16), 0x10ffff)),
+  );
+}
+
 /** `[opcode, what it does]`; letters where the format has them. */
 const rows: readonly (readonly [opcode: string | number, run: (m: Machine) => void])[] = [
   [0x80, (m) => m.u8()], // protocol
@@ -43,7 +51,7 @@ const rows: readonly (readonly [opcode: string | number, run: (m: Machine) => vo
   [0x89, (m) => m.push(false)],
   // Texts and bytes.
   ["S", (m) => m.push(unquote(m.reader.line()))],
-  ["V", (m) => m.push(m.reader.line())],
+  ["V", (m) => m.push(unescape(m.reader.line("latin1")))],
   ["T", (m) => m.push(m.text(m.u32()))],
   ["U", (m) => m.push(m.text(m.u8()))],
   ["X", (m) => m.push(m.text(m.u32()))],

@@ -1,0 +1,132 @@
+/** A tiny latent-diffusion model in every form that `import` reads, made from formula weights. */
+import { join } from "node:path";
+import type { Stored } from "../../../src/nn/parameters.ts";
+import type { ModelConfig } from "../../../src/weights/config.ts";
+import { writeOfficialSpatial } from "../../../src/weights/convert_official.ts";
+import { FormulaWeights } from "../../../src/weights/formula.ts";
+import { diffusersPlace } from "../../../src/weights/import/diffusers.ts";
+import { expectedTensors } from "../../../src/weights/import/expected.ts";
+import { type TensorToWrite, writeSafetensors } from "../../../src/weights/safetensors.ts";
+import { TINY_VOCAB, tinyModelConfig } from "../../support/tiny_model.ts";
+
+/** Sizes of the tiny model, such as diffusers can describe: no pixel blocks, attention in the autoencoder's middle. */
+export const CONFIG: ModelConfig = {
+  ...tinyModelConfig(),
+  resolution: 16,
+  scaleFactor: 0.5,
+  autoencoder: { ...tinyModelConfig().autoencoder, patchSize: 1, midAttention: true },
+  unet: { ...tinyModelConfig().unet, attentionLevels: [true, false] },
+  text: { ...tinyModelConfig().text, depth: 2 },
+};
+
+/** The folders that diffusers would write beside the weights. */
+const SETTINGS: Record<string, unknown> = {
+  "unet/config.json": {
+    sample_size: 8,
+    in_channels: 4,
+    out_channels: 4,
+    block_out_channels: [32, 64],
+    layers_per_block: 1,
+    down_block_types: ["CrossAttnDownBlock2D", "DownBlock2D"],
+    attention_head_dim: 2,
+    cross_attention_dim: 32,
+  },
+  "vqvae/config.json": {
+    block_out_channels: [32, 64],
+    layers_per_block: 1,
+    latent_channels: 4,
+    scaling_factor: 0.5,
+  },
+  "bert/config.json": {
+    vocab_size: TINY_VOCAB.length,
+    d_model: 32,
+    encoder_layers: 2,
+    encoder_attention_heads: 2,
+    head_dim: 16,
+    max_position_embeddings: 24,
+  },
+  "scheduler/scheduler_config.json": { beta_schedule: "scaled_linear", beta_start: 0.00085, beta_end: 0.012 },
+};
+
+/** The tiny model's tensors under latent diffusion's names. */
+export function tinyTensors(config = CONFIG): Map<string, Stored> {
+  const weights = new FormulaWeights("import");
+  return new Map(
+    [...expectedTensors(config)].map(([name, shape]) => [name, { shape, data: weights.get(name, shape) }]),
+  );
+}
+
+const text = (words: string) => new TextEncoder().encode(words);
+const int = (value: number) => Uint8Array.of(0x4a, ...new Uint8Array(Int32Array.of(value).buffer)); // "J"
+
+/** What `torch.save` wrote before 1.6: a row of pickles, then the storages. */
+export function streamBytes(tensors: ReadonlyMap<string, Stored>): Uint8Array<ArrayBuffer> {
+  const magic = Uint8Array.of(0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e);
+  const parts: Uint8Array[] = [magic, Uint8Array.of(0x80, 2, 0x4d, 0xe9, 3, 0x2e), text("}.")];
+  const string = (s: string) => [text("X"), new Uint8Array(Uint32Array.of(text(s).length).buffer), text(s)];
+  const keys: Uint8Array[] = [], data: Uint8Array[] = [];
+  parts.push(text("}"), ...string("state_dict"), text("}("));
+  let i = 0;
+  for (const [name, { shape, data: values }] of tensors) {
+    const strides = shape.map((_, axis) => shape.slice(axis + 1).reduce((a, b) => a * b, 1)), key = String(i++);
+    parts.push(...string(name), text("ctorch._utils\n_rebuild_tensor_v2\n(("), ...string("storage"));
+    parts.push(text("ctorch\nFloatStorage\n"), ...string(key), ...string("cpu"), int(values.length), text("NtQK\x00("));
+    parts.push(...shape.map(int), text("t("), ...strides.map(int), text("tI00\n}tR"));
+    keys.push(...string(key));
+    data.push(new Uint8Array(BigInt64Array.of(BigInt(values.length)).buffer), new Uint8Array(values.buffer));
+  }
+  parts.push(text("us."), text("("), ...keys, text("l."), ...data);
+  return new Uint8Array(parts.flatMap((part) => [...part]));
+}
+
+/** Writes a form of the tiny model and says what to give to `--from`. */
+export type Writer = (folder: string, tensors: ReadonlyMap<string, Stored>) => string;
+
+const toWrite = (tensors: Iterable<readonly [string, Stored]>): Record<string, TensorToWrite> =>
+  Object.fromEntries([...tensors].map(([name, { shape, data }]) => [name, { dtype: "F32" as const, shape, data }]));
+
+/** All forms by name. */
+export const FORMS: Readonly<Record<string, Writer>> = {
+  zip(folder, tensors) {
+    writeOfficialSpatial(join(folder, "model.ckpt"), tensors);
+    return "model.ckpt";
+  },
+  stream(folder, tensors) {
+    Deno.writeFileSync(join(folder, "old.pt"), streamBytes(tensors));
+    return "old.pt";
+  },
+  safetensors(folder, tensors) {
+    writeSafetensors(join(folder, "model.safetensors"), toWrite(tensors));
+    return "model.safetensors";
+  },
+  sharded(folder, tensors) {
+    const all = [...tensors], half = all.length >> 1, names = ["a.safetensors", "b.safetensors"];
+    [all.slice(0, half), all.slice(half)].forEach((part, i) => writeSafetensors(join(folder, names[i]), toWrite(part)));
+    const weight_map = Object.fromEntries(all.map(([name], i) => [name, names[i < half ? 0 : 1]]));
+    Deno.writeTextFileSync(join(folder, "model.safetensors.index.json"), JSON.stringify({ weight_map }));
+    return "model.safetensors.index.json";
+  },
+  diffusers(folder, tensors) {
+    for (const [name, json] of Object.entries(SETTINGS)) {
+      Deno.mkdirSync(join(folder, "hub", name, ".."), { recursive: true });
+      Deno.writeTextFileSync(join(folder, "hub", name), JSON.stringify(json));
+    }
+    const parts = { unet: new Map<string, Stored>(), vae: new Map<string, Stored>(), text: new Map<string, Stored>() };
+    for (const [name, { shape, data }] of tensors) {
+      const { component, names } = diffusersPlace(CONFIG, name);
+      // The middle attention is a linear layer there.
+      parts[component].set(names[0], { shape: name.includes("attn_1") ? shape.slice(0, 2) : shape, data });
+    }
+    writeSafetensors(join(folder, "hub/unet/diffusion_pytorch_model.safetensors"), toWrite(parts.unet));
+    writeOfficialSpatial(join(folder, "hub/vqvae/diffusion_pytorch_model.bin"), parts.vae);
+    writeOfficialSpatial(join(folder, "hub/bert/pytorch_model.bin"), parts.text);
+    return "hub";
+  },
+};
+
+/** What every form needs beside it: the word pieces, and the sizes. */
+export function writeBeside(folder: string): void {
+  const vocab = TINY_VOCAB.map((piece) => `${piece}\n`).join("");
+  Deno.writeTextFileSync(join(folder, "vocab.txt"), vocab);
+  Deno.writeTextFileSync(join(folder, "sizes.json"), JSON.stringify(CONFIG));
+}
