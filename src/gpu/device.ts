@@ -30,6 +30,8 @@ export interface Pipeline {
 export interface GpuOptions {
   /** Which adapter where there are several. */
   readonly powerPreference?: GPUPowerPreference;
+  /** Limits below the adapter's, by name, as a lesser adapter has them. */
+  readonly limits?: Readonly<Record<string, number>>;
 }
 
 /** Largest total of released buffers that the pool keeps for the next plan, in bytes. */
@@ -81,7 +83,7 @@ export class Gpu implements Disposable {
     const requiredLimits: Record<string, number> = {};
     for (const name in adapter.limits) {
       const value = adapter.limits[name as keyof GPUSupportedLimits];
-      if (typeof value === "number") requiredLimits[name] = value;
+      if (typeof value === "number") requiredLimits[name] = Math.min(value, options.limits?.[name] ?? value);
     }
     const requiredFeatures: GPUFeatureName[] = adapter.features.has("timestamp-query") ? ["timestamp-query"] : [];
     const device = await adapter.requestDevice({ requiredLimits, requiredFeatures });
@@ -174,6 +176,13 @@ export class Gpu implements Disposable {
     const key = `${kernel.name} ${JSON.stringify(defines)} ${kernel.bindings.join()}`;
     const known = this.#pipelines.get(key);
     if (known) return known;
+    const most = this.device.limits.maxStorageBuffersPerShaderStage;
+    if (kernel.bindings.length > most) {
+      throw new UserError(
+        `${kernel.name} binds ${kernel.bindings.length} buffers, this adapter at most ${most}`,
+        "use another adapter; doctor lists the limits",
+      );
+    }
     const layout = this.#layout(kernel.bindings);
     const code = expand(kernel.source, defines);
     const module = this.device.createShaderModule({ label: key, code });

@@ -5,6 +5,7 @@
  */
 
 import type { PlannedLaunch } from "./plan.ts";
+import { Random } from "../random/philox.ts";
 import type { Value } from "./op.ts";
 
 /** Offsets of bindings, and sizes of buffers, are multiples of this many bytes (WebGPU's largest alignment). */
@@ -49,17 +50,21 @@ interface Life {
   kept: Slot;
 }
 
-/** Orders in which values are placed: the largest first, or those that are large for long. */
+/** Orders in which values are placed: the largest, those that are large for long, the longest, the earliest first. */
 const ORDERS: readonly ((a: Life, b: Life) => number)[] = [
   (a, b) => b.bytes - a.bytes || a.first - b.first,
   (a, b) => b.bytes * (b.last - b.first + 1) - a.bytes * (a.last - a.first + 1) || a.first - b.first,
   (a, b) => b.last - b.first - (a.last - a.first) || b.bytes - a.bytes,
+  (a, b) => a.first - b.first || b.bytes - a.bytes,
 ];
 
 /** A packing this close to the lower bound ends the search. */
 const GOOD_ENOUGH = 1.02;
 
 const NOWHERE: Slot = { buffer: -1, offset: 0 };
+
+/** Further orders, by sizes blurred at random, that are tried where none of those does. */
+const SHUFFLES = 16;
 
 /** Lives of all values that are not leaves; results live to the end. */
 function livesOf(launches: readonly PlannedLaunch[], leaves: ReadonlySet<Value>, results: ReadonlySet<Value>): Life[] {
@@ -131,7 +136,7 @@ function pack(order: readonly Life[], spread: boolean): number[] {
     for (let k = 0; k < buffers.length && growth > 0; k++) {
       if (taken.has(k)) continue;
       const at = gapFor(life, buffers[k]), end = at + life.bytes;
-      if (end > BUFFER_BYTES && at > 0) continue;
+      if (end > Math.max(BUFFER_BYTES, bufferBytes[k]) && at > 0) continue;
       const grows = Math.max(0, end - bufferBytes[k]);
       if (grows < growth || (!spread && grows === growth && best < 0)) [best, growth, offset] = [k, grows, at];
     }
@@ -166,18 +171,21 @@ export function assignMemory(
   let alive = 0, lowerBoundBytes = 0;
   for (const bytes of change) lowerBoundBytes = Math.max(lowerBoundBytes, alive += bytes);
 
-  let bufferBytes: number[] | undefined, least = Infinity;
-  for (const order of ORDERS) {
-    for (const spread of [false, true]) {
-      for (const life of lives) life.buffer = -1;
-      const tried = pack(lives.toSorted(order), spread), bytes = tried.reduce((a, b) => a + b, 0);
-      if (bytes < least) {
-        [bufferBytes, least] = [tried, bytes];
-        for (const life of lives) life.kept = { buffer: life.buffer, offset: life.offset };
-      }
-      if (least <= GOOD_ENOUGH * lowerBoundBytes) break;
+  let bufferBytes: number[] = [], least = Infinity;
+  const attempt = (order: readonly Life[], spread: boolean): boolean => {
+    for (const life of lives) life.buffer = -1;
+    const tried = pack(order, spread), bytes = tried.reduce((a, b) => a + b, 0);
+    if (bytes < least) {
+      [bufferBytes, least] = [tried, bytes];
+      for (const life of lives) life.kept = { buffer: life.buffer, offset: life.offset };
     }
-    if (least <= GOOD_ENOUGH * lowerBoundBytes) break;
+    return least <= GOOD_ENOUGH * lowerBoundBytes;
+  };
+  const found = ORDERS.some((order) => [false, true].some((spread) => attempt(lives.toSorted(order), spread)));
+  const random = new Random(0, "graph/memory");
+  for (let i = 0; !found && i < SHUFFLES; i++) {
+    const weight = new Map(lives.map((life) => [life, life.bytes * random.uniform(0.5, 1.5)]));
+    if (attempt(lives.toSorted((a, b) => weight.get(b)! - weight.get(a)!), i % 2 > 0)) break;
   }
 
   const slots = new Map<Value, number>(), places: Slot[] = [], slotBytes: number[] = [];
@@ -193,5 +201,5 @@ export function assignMemory(
     slotBytes[slot] = Math.max(slotBytes[slot], bytes);
     slots.set(value, slot);
   }
-  return { slots, places, slotBytes, bufferBytes: bufferBytes ?? [], lowerBoundBytes };
+  return { slots, places, slotBytes, bufferBytes, lowerBoundBytes };
 }
