@@ -8,6 +8,7 @@ import { Tokenizer } from "../data/tokenizer.ts";
 import { createSchedule, type Schedule } from "../diffusion/schedule.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { compile, type Compiled } from "../graph/compile.ts";
+import { plan } from "../graph/plan.ts";
 import { Scratch } from "../graph/scratch.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { input } from "../graph/variable.ts";
@@ -26,7 +27,7 @@ export interface Prompt {
   readonly column: number;
 }
 
-/** Images that the autoencoder handles at once. */
+/** Images that the autoencoder handles at once, fewer where one of its values would be larger than the adapter binds. */
 export const AUTOENCODER_BATCH = 4;
 
 /** A model folder opened on a device. Dispose of it to give the memory back. */
@@ -47,6 +48,7 @@ export class BaseModel implements Disposable {
   readonly #folder: ModelFolder;
   readonly #programs = new Map<string, Compiled<{ y: Tensor }>>();
   #table: Float32Array | undefined;
+  #batch: number | undefined;
 
   /**
    * @param path model folder: `config.json`, `*.safetensors`, `vocab.txt`
@@ -101,6 +103,23 @@ export class BaseModel implements Disposable {
     return { words: this.wordRows(ids), column };
   }
 
+  /** Images that the autoencoder handles at once on this adapter. What becomes of an image does not depend on it. */
+  get autoencoderBatch(): number {
+    const most = this.gpu.device.limits.maxStorageBufferBindingSize;
+    for (let batch = this.#batch ?? AUTOENCODER_BATCH;; batch = Math.floor(batch / 2)) {
+      if (this.#batch === undefined) {
+        const z = input("x", [batch, this.latentSide, this.latentSide, this.latentChannels]);
+        const x = input("x", [batch, this.side, this.side, 3]);
+        const both = [
+          decode(this.config.autoencoder, this.parameters, z),
+          encode(this.config.autoencoder, this.parameters, x),
+        ];
+        if (batch > 1 && both.some((y) => Math.max(...plan([y]).slotBytes) > most)) continue;
+      }
+      return this.#batch = batch;
+    }
+  }
+
   #program(name: string, build: () => Tensor): Compiled<{ y: Tensor }> {
     let program = this.#programs.get(name);
     if (!program) {
@@ -115,13 +134,13 @@ export class BaseModel implements Disposable {
     items: readonly Float32Array[],
     onItem?: () => void,
   ): Promise<Float32Array[]> {
-    const results: Float32Array[] = [];
-    for (let from = 0; from < items.length; from += AUTOENCODER_BATCH) {
-      const part = items.slice(from, from + AUTOENCODER_BATCH), size = part[0].length;
-      const x = new Float32Array(AUTOENCODER_BATCH * size);
+    const results: Float32Array[] = [], batch = this.autoencoderBatch;
+    for (let from = 0; from < items.length; from += batch) {
+      const part = items.slice(from, from + batch), size = part[0].length;
+      const x = new Float32Array(batch * size);
       part.forEach((item, i) => x.set(item, i * size));
       const { y } = await program.run({ x });
-      const each = y.length / AUTOENCODER_BATCH;
+      const each = y.length / batch;
       part.forEach((_, i) => {
         results.push(y.slice(i * each, (i + 1) * each));
         onItem?.();
@@ -137,7 +156,7 @@ export class BaseModel implements Disposable {
    */
   encode(images: readonly Float32Array[], onItem?: () => void): Promise<Float32Array[]> {
     const program = this.#program("encode", () => {
-      const x = input("x", [AUTOENCODER_BATCH, this.side, this.side, 3]);
+      const x = input("x", [this.autoencoderBatch, this.side, this.side, 3]);
       return encode(this.config.autoencoder, this.parameters, x);
     });
     return this.#batched(program, images, onItem);
@@ -150,7 +169,7 @@ export class BaseModel implements Disposable {
    */
   decode(latents: readonly Float32Array[], onItem?: () => void): Promise<Float32Array[]> {
     const program = this.#program("decode", () => {
-      const x = input("x", [AUTOENCODER_BATCH, this.latentSide, this.latentSide, this.latentChannels]);
+      const x = input("x", [this.autoencoderBatch, this.latentSide, this.latentSide, this.latentChannels]);
       return decode(this.config.autoencoder, this.parameters, x);
     });
     const scale = 1 / this.config.scaleFactor;

@@ -51,6 +51,12 @@ export interface Phase {
   readonly lowerBound: number;
   /** Blocks that are computed again. */
   readonly recomputed: number;
+  /** Most storage buffers that one launch binds. */
+  readonly mostBindings: number;
+  /** Bytes of the largest weight or input. */
+  readonly largestLeaf: number;
+  /** Bytes of the largest value: what an adapter must bind. */
+  readonly largestValue: number;
   /** Buffers of its activations. */
   readonly buffers: readonly number[];
 }
@@ -68,6 +74,41 @@ export interface JobPlan {
   readonly hostPeak: number;
   /** False where the budget is not met. */
   readonly fits: boolean;
+}
+
+/**
+ * The training that fits: the whole batch at once, else the fewest parts of it.
+ * @returns the plan, and in how many parts the batch runs; where nothing fits, the plan of single pictures
+ */
+export function fitTraining(
+  config: ModelConfig,
+  sizes: TrainingSizes,
+  budget: number,
+): { job: JobPlan; parts: number } {
+  for (let parts = 1;; parts++) {
+    if (sizes.batch % parts) continue;
+    const job = planTraining(config, { ...sizes, parts }, budget);
+    if (job.fits || parts === sizes.batch) return { job, parts };
+  }
+}
+
+/**
+ * The generation that fits: this batch, else the largest half, quarter, … of it.
+ * @param binding bytes that the adapter binds at most; the autoencoder keeps to it by itself
+ * @returns the plan and the batch; where nothing fits, the plan of single images
+ */
+export function fitGeneration(
+  config: ModelConfig,
+  sizes: SamplerSizes,
+  budget: number,
+  binding = Infinity,
+): { job: JobPlan; batch: number } {
+  for (let { batch } = sizes;; batch = Math.floor(batch / 2)) {
+    const planned = planGeneration(config, { ...sizes, batch }, budget);
+    const [, ...own] = planned.phases.slice(0, -1);
+    const job = { ...planned, fits: planned.fits && own.every(({ largestValue }) => largestValue <= binding) };
+    if (job.fits || batch === 1) return { job, batch };
+  }
 }
 
 /** Bytes that the programs keep for uniforms and a launch. */
@@ -112,7 +153,20 @@ function phase(
     staging: launches * UNIFORM_BYTES + readBack,
   };
   const sum = Object.values(device).reduce((a, b) => a + b, 0);
-  return { name, device, total: sum, launches, flops, lowerBound: lowerBoundBytes, recomputed, buffers };
+  const largestLeaf = [...planned.leaves.values()].reduce((most, { bytes }) => Math.max(most, bytes), 0);
+  return {
+    name,
+    device,
+    total: sum,
+    launches,
+    flops,
+    lowerBound: lowerBoundBytes,
+    recomputed,
+    mostBindings: planned.launches.reduce((most, { buffers }) => Math.max(most, buffers.length), 0),
+    largestLeaf,
+    largestValue: planned.slotBytes.reduce((most, bytes) => Math.max(most, bytes), largestLeaf),
+    buffers,
+  };
 }
 
 /**
@@ -171,7 +225,11 @@ export function planTraining(config: ModelConfig, sizes: TrainingSizes, budget =
   const table = Variable.zeros("embeddings", [sizes.kinds * sizes.tokens, width]);
   const lossSum = Variable.zeros("lossSum", [1]);
   const graph = inversionGraph(config, { base, encoder }, table, lossSum, sizes);
-  const resident = { base, optimiser: [table, ...encoder.variables.values(), ...graph.moments], others: [lossSum] };
+  const resident = {
+    base,
+    optimiser: [table, ...encoder.variables.values(), ...graph.moments, ...graph.sums],
+    others: [lossSum],
+  };
   const forward = phase("forward", plan([graph.loss]), resident);
   // Gradients add launches, and with them uniforms: three times the forward pass and more.
   const besides = forward.total - forward.device.activations + 4 * forward.device.staging;

@@ -55,6 +55,8 @@ export interface InversionSettings {
   readonly initializerToken: string;
   /** Divide each picture's loss by its mask's area (default) or by the whole latent (official code). */
   readonly area: boolean;
+  /** Parts of the batch that run one after the other, to save memory; divides the batch. Rounding apart, a step is the same. */
+  readonly parts?: number;
   /** Bytes for activations and gradients; where they do not suffice, blocks are computed again. The results do not change. */
   readonly activationBudget?: number;
   /** Prompts with a placeholder `*`; one is drawn per picture and step. */
@@ -92,13 +94,12 @@ export class Inversion implements Disposable {
   readonly #table: Variable;
   readonly #encoder: Parameters;
   readonly #spatialConfig: SpatialConfig | undefined;
-  readonly #moments: Variable[] = [];
+  readonly #moments: readonly Variable[];
   readonly #lossSum = Variable.zeros("lossSum", [1]);
   readonly #program: Compiled;
-  /** Blocks that are computed again for the gradient, to save memory. */
-  recomputed = 0;
-  /** False where the step needs more than the budget even so. */
-  fits = true;
+  /** With several parts, what follows the last of them. */
+  readonly #update: Compiled | undefined;
+  readonly #sums: readonly Variable[];
   #steps = 0;
 
   /** @throws Error where an item's size does not fit the base model */
@@ -121,7 +122,19 @@ export class Inversion implements Disposable {
       ? officialSpatialInit(this.#spatialConfig, seed)
       : lightSpatialInit(seed);
     this.#encoder = new Parameters(source, torchLayouts);
-    this.#program = this.#build();
+    const { batch, parts = 1, area, activationBudget = Infinity } = settings;
+    const graph = inversionGraph(
+      base.config,
+      { base: base.parameters, encoder: this.#encoder },
+      this.#table,
+      this.#lossSum,
+      { batch, parts, tokens, area, spatial: this.#spatialConfig },
+    );
+    this.#moments = graph.moments;
+    this.#sums = graph.sums;
+    const { step } = fitStep(graph.loss, graph.step, activationBudget);
+    this.#program = compile(base.gpu, {}, step.effects, base.scratch);
+    this.#update = parts > 1 ? compile(base.gpu, {}, graph.update().effects, base.scratch) : undefined;
   }
 
   /** Steps done. */
@@ -132,25 +145,6 @@ export class Inversion implements Disposable {
   /** Bytes and FLOPs of one step. */
   get report(): PlanReport {
     return this.#program.report;
-  }
-
-  /** Chooses what to compute again for the budget, puts the step on the device and makes the moments. */
-  #build(): Compiled {
-    const { batch, tokens, area, activationBudget = Infinity } = this.settings,
-      { config, parameters, gpu } = this.#base;
-    const sizes = { batch, tokens, area, spatial: this.#spatialConfig };
-    const graph = inversionGraph(
-      config,
-      { base: parameters, encoder: this.#encoder },
-      this.#table,
-      this.#lossSum,
-      sizes,
-    );
-    this.#moments.push(...graph.moments);
-    const { step, recompute, fits } = fitStep(graph.loss, graph.step, activationBudget);
-    this.recomputed = recompute.size;
-    this.fits = fits;
-    return compile(gpu, {}, step.effects, this.#base.scratch);
   }
 
   /** What step `step` is trained on; depends on (seed, step) only. */
@@ -192,6 +186,18 @@ export class Inversion implements Disposable {
     };
   }
 
+  #step(feed: Record<string, Float32Array | Uint32Array>): void {
+    const { parts = 1 } = this.settings;
+    for (let part = 0; part < parts; part++) {
+      const own = Object.entries(feed).map(([name, values]) => {
+        const size = values.length / parts;
+        return [name, name.endsWith("Hyper") ? values : values.subarray(part * size, (part + 1) * size)];
+      });
+      this.#program.step(Object.fromEntries(own));
+    }
+    this.#update?.step(feed);
+  }
+
   /**
    * Trains up to step `until` (exclusive) and reads the mean loss of these steps, the only trip to the host.
    * @throws UserError where the loss is not a finite number
@@ -199,7 +205,7 @@ export class Inversion implements Disposable {
   async advance(until: number): Promise<number> {
     const from = this.#steps;
     this.#lossSum.write(new Float32Array(1));
-    while (this.#steps < Math.min(until, this.settings.steps)) this.#program.step(this.#feed(this.#steps++));
+    while (this.#steps < Math.min(until, this.settings.steps)) this.#step(this.#feed(this.#steps++));
     const loss = (await this.#lossSum.read())[0] / (this.#steps - from);
     if (!Number.isFinite(loss)) {
       throw new UserError(
@@ -245,7 +251,8 @@ export class Inversion implements Disposable {
 
   [Symbol.dispose](): void {
     this.#program[Symbol.dispose]();
-    for (const variable of [this.#table, this.#lossSum, ...this.#moments]) variable[Symbol.dispose]();
+    this.#update?.[Symbol.dispose]();
+    for (const variable of [this.#table, this.#lossSum, ...this.#moments, ...this.#sums]) variable[Symbol.dispose]();
     this.#encoder[Symbol.dispose]();
   }
 }

@@ -7,7 +7,7 @@ import { gradient } from "../graph/gradient.ts";
 import { embedding } from "../graph/ops/gather.ts";
 import { maskedMse } from "../graph/ops/losses.ts";
 import { adam, assign } from "../graph/ops/optimise.ts";
-import { add } from "../graph/ops/pointwise.ts";
+import { add, affine } from "../graph/ops/pointwise.ts";
 import { concat } from "../graph/ops/shape.ts";
 import type { Step } from "../graph/recompute.ts";
 import type { Tensor } from "../graph/tensor.ts";
@@ -23,6 +23,8 @@ import { maskTokens, type SpatialConfig } from "./embedding.ts";
 export interface InversionSizes {
   /** Pictures in one step. */
   readonly batch: number;
+  /** Parts of the batch that run one after the other, their gradients added up; divides the batch, 1 where left out. */
+  readonly parts?: number;
   /** Tokens k of each embedding. */
   readonly tokens: number;
   /** The spatial encoder, where there is one. */
@@ -38,8 +40,12 @@ export interface InversionGraph {
   readonly trained: readonly Variable[];
   /** Adam's m and v of each. */
   readonly moments: readonly Variable[];
-  /** Gradients and updates, with these scopes computed again (see `gradient`). */
+  /** Gradients of the parts so far; none where the batch is one part. */
+  readonly sums: readonly Variable[];
+  /** Gradients and updates, or with several parts the sums, with these scopes computed again (see `gradient`). */
   step(recompute: ReadonlySet<string>): Step;
+  /** With several parts: the updates from the sums, which become zero again. */
+  update(): Step;
 }
 
 /**
@@ -55,8 +61,10 @@ export function inversionGraph(
   networks: { readonly base: Parameters; readonly encoder: Parameters },
   table: Variable,
   lossSum: Variable,
-  { batch, tokens, spatial, area }: InversionSizes,
+  { batch: pictures, parts = 1, tokens, spatial, area }: InversionSizes,
 ): InversionGraph {
+  const batch = pictures / parts;
+  if (!Number.isInteger(batch)) throw new Error(`a batch of ${pictures} has no ${parts} equal parts`);
   const { maxLength, width } = config.text, side = config.resolution;
   const latentSide = side / downsamplingFactor(config.autoencoder);
   const latent = [batch, latentSide, latentSide, config.autoencoder.embedDim];
@@ -83,12 +91,22 @@ export function inversionGraph(
     ["m", "v"].map((part) => Variable.zeros(`${name}.${part}`, shape))
   );
   const rates = [input("embeddingHyper", [8]), input("encoderHyper", [8])];
-  const step = (recompute: ReadonlySet<string>): Step => {
-    const gradients = gradient(loss, trained.map((v) => v.tensor), { recompute });
-    const updates = trained.map((parameter, i) =>
+  const sums = parts > 1 ? trained.map(({ name, shape }) => Variable.zeros(`${name}.sum`, shape)) : [];
+  const updates = (gradients: readonly Tensor[]) =>
+    trained.map((parameter, i) =>
       adam({ parameter, gradient: gradients[i], m: moments[2 * i], v: moments[2 * i + 1], hyper: rates[i ? 1 : 0] })
     );
-    return { effects: [...updates, ...es?.effects ?? [], assign(lossSum, add(lossSum.tensor, loss))] };
+  const share = (t: Tensor) => (parts > 1 ? affine(t, 1 / parts) : t);
+  const step = (recompute: ReadonlySet<string>): Step => {
+    const gradients = gradient(loss, trained.map((v) => v.tensor), { recompute });
+    const learned = sums.length
+      ? sums.map((sum, i) => assign(sum, add(sum.tensor, share(gradients[i]))))
+      : updates(gradients);
+    return { effects: [...learned, ...es?.effects ?? [], assign(lossSum, add(lossSum.tensor, share(loss)))] };
   };
-  return { loss, trained, moments, step };
+  const update = (): Step => {
+    const learned = updates(sums.map((sum) => sum.tensor));
+    return { effects: [...learned, ...sums.map((sum) => assign(sum, affine(sum.tensor, 0)))] };
+  };
+  return { loss, trained, moments, sums, step, update };
 }
