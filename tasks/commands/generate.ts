@@ -2,6 +2,7 @@
 import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
 import { learnedKinds } from "../jobs/dataset.ts";
+import { fitGenerationTo, memoryBudget } from "../jobs/memory.ts";
 import { makePairs } from "../jobs/pairs.ts";
 import { readEmbedding } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
@@ -43,6 +44,7 @@ export default defineCommand({
       changeable: true,
     },
     batchSize: shared.batchSize,
+    memory: shared.memory,
     steps: shared.steps(50),
     eta: shared.eta,
     guidanceScale: shared.guidanceScale(3),
@@ -101,6 +103,15 @@ export default defineCommand({
     const base = await openBase(options.model);
     const { path, embedding, sha256 } = await readEmbedding(options.trainRun, "train", base);
     const kinds = learnedKinds(options, path, embedding.keys);
+    const sampling = {
+      batch: options.batchSize,
+      guidance: options.guidanceScale,
+      reweighting: options.reweighting,
+      tokens: embedding.tokens,
+      spatial: embedding.spatial?.config,
+    };
+    const budget = memoryBudget(options.memory, base.gpu.info);
+    const batch = fitGenerationTo(budget, base.config, sampling, base.gpu.device, context);
     await makePairs(kinds, {
       data: options.data,
       masks: options.masks,
@@ -110,7 +121,7 @@ export default defineCommand({
       embeddingHash: sha256,
       settings: {
         seed: options.seed,
-        batch: options.batchSize,
+        batch,
         steps: options.steps,
         eta: options.eta,
         guidance: options.guidanceScale,

@@ -9,6 +9,7 @@ import importCommand from "./import.ts";
 import inspectExport from "./inspect_export.ts";
 import inspectTest from "./inspect_test.ts";
 import inspectTrain from "./inspect_train.ts";
+import planCommand from "./plan.ts";
 import pretrain from "./pretrain.ts";
 import train from "./train.ts";
 import trainMasks from "./train_masks.ts";
@@ -21,9 +22,10 @@ export const commands: readonly AnyCommand[] = [
   generateMasks,
   generate,
   baseline,
-  importCommand,
   inspectTrain,
   inspectTest,
   inspectExport,
+  importCommand,
   pretrain,
+  planCommand,
 ];

@@ -138,3 +138,12 @@ export function guidanceScale(scale: number) {
     max: 30,
   } as const satisfies Flag;
 }
+
+/** A budget of device memory. */
+export const memory = {
+  type: "string",
+  value: "amount",
+  description: "Device memory to stay within, as 8GiB or 6000MB: less is kept and more computed again.",
+  otherwise: "as much as it takes",
+  changeable: true,
+} as const satisfies Flag;

@@ -1,11 +1,12 @@
 /** `train`: all anomaly embeddings and one spatial encoder at once (masked textual inversion, paper section 3.2). */
-import { Inversion } from "../../src/anomaly/inversion.ts";
+import { Inversion, spatialConfigOf } from "../../src/anomaly/inversion.ts";
 import { defectItems } from "../../src/anomaly/training_set.ts";
 import { promptTemplates } from "../../src/data/prompts.ts";
 import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
 import { UsageError } from "../errors.ts";
 import { openKinds, trainingSamples } from "../jobs/dataset.ts";
+import { fitTrainingTo, memoryBudget } from "../jobs/memory.ts";
 import { encodeViews, train } from "../jobs/training.ts";
 import { validationSheet } from "../jobs/validation.ts";
 import * as shared from "./shared.ts";
@@ -103,6 +104,8 @@ export default defineCommand({
     },
     checkpointingSteps: shared.checkpointingSteps,
     checkpointsTotalLimit: shared.checkpointsTotalLimit,
+    // Decides in how many parts a batch runs, and with it the last digits.
+    memory: { ...shared.memory, changeable: false },
   },
   examples: ["--data photos --out runs/photos", "--data mvtec --part wood --max-train-steps 2000 --out runs/wood"],
   async run(options, context) {
@@ -112,21 +115,29 @@ export default defineCommand({
         "the light encoder has no batch norms",
       );
     }
-    const base = await openBase(options.model);
+    const base = await openBase(options.model), budget = memoryBudget(options.memory, base.gpu.info);
     const kinds = openKinds(options), samples = await trainingSamples(kinds);
+    const area = options.lossNormalization === "area";
+    const spatial = spatialConfigOf(
+      { ...options, spatialTokens: options.numSpatialVectors },
+      base.config.text.width,
+      base.side,
+    );
+    const sizes = { batch: options.trainBatchSize, tokens: options.numVectors, spatial, area, kinds: kinds.length };
+    const fitted = fitTrainingTo(budget, options.memory !== undefined, base.config, sizes, context);
     const items = await encodeViews(defectItems, base, samples, options, "view", context);
     using inversion = new Inversion(base, items, {
       tokens: options.numVectors,
       spatialTokens: options.numSpatialVectors,
-      spatialEncoder: options.spatialEncoder,
-      officialBn: options.officialBn,
+      spatialEncoder: spatial,
       batch: options.trainBatchSize,
       steps: options.maxTrainSteps,
       seed: options.seed,
       learningRate: options.learningRate,
       encoderLearningRate: options.encoderLearningRate,
       initializerToken: options.initializerToken,
-      area: options.lossNormalization === "area",
+      area,
+      ...fitted,
       templates: promptTemplates,
     });
     await train(inversion, {

@@ -1,0 +1,123 @@
+/** Amounts of memory as people write them, and how much of it the device has. */
+
+import {
+  fitGeneration,
+  fitTraining,
+  type JobPlan,
+  planTraining,
+  type TrainingSizes,
+} from "../../src/anomaly/budget.ts";
+import type { SamplerSizes } from "../../src/anomaly/sampler_graph.ts";
+import { UserError } from "../../src/errors.ts";
+import type { ModelConfig } from "../../src/weights/config.ts";
+import { isSoftware } from "../adapter.ts";
+import type { Context } from "../command.ts";
+import { UsageError } from "../errors.ts";
+
+const UNITS: Record<string, number> = {
+  b: 1,
+  kb: 1e3,
+  mb: 1e6,
+  gb: 1e9,
+  kib: 2 ** 10,
+  mib: 2 ** 20,
+  gib: 2 ** 30,
+  k: 2 ** 10,
+  m: 2 ** 20,
+  g: 2 ** 30,
+};
+
+/**
+ * Bytes of `8GiB`, `6000 MB`, `512m`.
+ * @throws UsageError where it is no amount of memory
+ * @example
+ * ```ts
+ * import { memoryBytes } from "./memory.ts";
+ * if (memoryBytes("1.5 GiB") !== 1.5 * 2 ** 30) throw new Error();
+ * ```
+ */
+export function memoryBytes(text: string): number {
+  const found = /^\s*(\d+(?:\.\d+)?)\s*([kmg]?i?b|[kmg])\s*$/i.exec(text);
+  const bytes = found ? Number(found[1]) * (UNITS[found[2].toLowerCase()] ?? NaN) : NaN;
+  if (!(bytes > 0)) throw new UsageError(`--memory is an amount such as 8GiB or 6000MB, not "${text}"`);
+  return bytes;
+}
+
+/** `4.06 GiB`, `312 MiB`. */
+export function gib(bytes: number): string {
+  return bytes >= 2 ** 30 ? `${(bytes / 2 ** 30).toFixed(2)} GiB` : `${(bytes / 2 ** 20).toFixed(0)} MiB`;
+}
+
+/** Share of the free memory that a software adapter may take: it lies in the same memory as everything else. */
+const SHARE = 0.8;
+
+/**
+ * Device memory to stay within: what was given, else what is known. WebGPU does not say how much a card has; a software
+ * adapter has what the system has free.
+ */
+export function memoryBudget(given: string | undefined, info: GPUAdapterInfo): number {
+  if (given !== undefined) return memoryBytes(given);
+  if (!isSoftware(info)) return Infinity;
+  const { available } = Deno.systemMemoryInfo();
+  return available > 0 ? SHARE * available : Infinity;
+}
+
+function refuse(job: JobPlan, budget: number): never {
+  throw new UserError(
+    `one image at a time needs ${gib(job.devicePeak)} of device memory, there are ${gib(budget)}`,
+    "give more with --memory, or take a smaller model",
+  );
+}
+
+/**
+ * How a training keeps to a budget; says in one line what it does for it.
+ * @param given whether the budget is a flag of the run. Only then does a batch run in parts: what is learned depends on their
+ * number in its last digits, and must not depend on how much memory was free.
+ */
+export function fitTrainingTo(
+  budget: number,
+  given: boolean,
+  config: ModelConfig,
+  sizes: TrainingSizes,
+  context: Pick<Context, "log">,
+): { parts?: number; activationBudget?: number } {
+  if (budget === Infinity) return {};
+  const { job, parts } = given
+    ? fitTraining(config, sizes, budget)
+    : { job: planTraining(config, sizes, budget), parts: 1 };
+  if (!job.fits) {
+    if (given) refuse(job, budget);
+    context.log(`${gib(job.devicePeak)} are needed where ${gib(budget)} are free: --memory makes it run in parts`);
+  }
+  const again = job.phases.at(-1)!.recomputed;
+  if (again || parts > 1) {
+    const how = [
+      ...(parts > 1 ? [`batches of ${sizes.batch} run in ${parts} parts`] : []),
+      ...(again ? [`${again} blocks are computed again in the backward pass`] : []),
+    ];
+    context.log(`to stay within ${gib(budget)}: ${how.join(", ")}`);
+  }
+  return { parts, activationBudget: job.activationBudget };
+}
+
+/**
+ * The batch with which a generation keeps to a budget and to what the adapter binds; says in one line where it is a smaller
+ * one.
+ */
+export function fitGenerationTo(
+  budget: number,
+  config: ModelConfig,
+  sizes: SamplerSizes,
+  { limits }: { limits: { maxStorageBufferBindingSize: number } },
+  context: Pick<Context, "log">,
+): number {
+  const binding = limits.maxStorageBufferBindingSize, { job, batch } = fitGeneration(config, sizes, budget, binding);
+  if (!job.fits) refuse(job, budget);
+  if (batch < sizes.batch) {
+    const limit = budget === Infinity ? "this adapter's bindings" : gib(budget);
+    context.log(
+      `to stay within ${limit}: batches of ${batch} images instead of ${sizes.batch}; the images do not change`,
+    );
+  }
+  return batch;
+}

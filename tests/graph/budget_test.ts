@@ -1,0 +1,204 @@
+/** Training under a budget, shared memory, and adapters with lower limits, on a model small enough to run everywhere. */
+import assert from "node:assert/strict";
+import { BaseModel } from "../../src/anomaly/base_model.ts";
+import { fitGeneration, fitTraining, planGeneration, planTraining } from "../../src/anomaly/budget.ts";
+import { Inversion, type InversionItem, type InversionSettings } from "../../src/anomaly/inversion.ts";
+import { promptTemplates } from "../../src/data/prompts.ts";
+import { Gpu } from "../../src/gpu/device.ts";
+import { compile } from "../../src/graph/compile.ts";
+import { linear } from "../../src/graph/ops/gemm.ts";
+import { affine, silu, square } from "../../src/graph/ops/pointwise.ts";
+import { plan } from "../../src/graph/plan.ts";
+import { matchBuffers, Scratch, sharedBytes } from "../../src/graph/scratch.ts";
+import { input } from "../../src/graph/variable.ts";
+import { officialSpatialConfig } from "../../src/models/official_spatial_encoder.ts";
+import { lightSpatialConfig } from "../../src/models/spatial_encoder.ts";
+import { Random } from "../../src/random/philox.ts";
+import { largeModelConfig } from "../../src/weights/large.ts";
+import { gpu } from "../support/ops.ts";
+import { tinyModelConfig, writeTinyModel } from "../support/tiny_model.ts";
+
+const GIB = 2 ** 30;
+const test = (name: string, fn: () => void | Promise<void>) =>
+  Deno.test({ name, fn, sanitizeOps: false, sanitizeResources: false });
+
+const folder = Deno.makeTempDirSync();
+writeTinyModel(folder);
+addEventListener("unload", () => Deno.removeSync(folder, { recursive: true }));
+
+/** Random pictures of two kinds. */
+function items(): InversionItem[] {
+  const random = new Random(1, "tests/budget");
+  return ["part+a", "part+b"].flatMap((key) =>
+    [0, 1].map(() => ({
+      key,
+      moments: random.normals(8 * 8 * 8).map((v, i) => (i % 8 < 4 ? v : -9)),
+      latentMask: Float32Array.from({ length: 64 }, () => random.integer(0, 2)),
+      mask: Float32Array.from({ length: 32 * 32 }, () => random.integer(0, 2)),
+    }))
+  );
+}
+
+/** What three steps learn. */
+async function learned(base: BaseModel, options: Partial<InversionSettings>): Promise<Float32Array> {
+  using inversion = new Inversion(base, items(), {
+    tokens: 2,
+    spatialTokens: 2,
+    batch: 4,
+    steps: 3,
+    seed: 5,
+    learningRate: 0.005,
+    encoderLearningRate: 0.001,
+    initializerToken: "defect",
+    area: true,
+    templates: promptTemplates,
+    ...options,
+  });
+  if (inversion.settings.steps) assert.ok(Number.isFinite(await inversion.advance(3)));
+  return (await inversion.embedding()).table;
+}
+
+test("training with recomputation learns the same bits; in parts, the same but for rounding", async () => {
+  using base = new BaseModel(gpu, folder);
+  const plain = await learned(base, {});
+  assert.deepEqual(await learned(base, { activationBudget: 1 }), plain);
+  const start = await learned(base, { steps: 0 });
+  const moved = Math.max(...plain.map((v, i) => Math.abs(v - start[i])));
+  assert.ok(moved > 0.005, `${moved}`);
+  for (const parts of [2, 4]) {
+    const inParts = await learned(base, { parts });
+    // Adam's first steps have the size of the rate whatever the gradient's: a sign that rounding turns shows as a rate.
+    const far = plain.filter((v, i) => Math.abs(v - inParts[i]) > 1e-4).length;
+    assert.ok(far < 0.02 * plain.length, `${parts} parts: ${far} of ${plain.length} numbers differ`);
+  }
+  assert.throws(
+    () => new Inversion(base, items(), { ...settingsOfThree, parts: 3 }),
+    /batch of 4 has no 3 equal parts/,
+  );
+});
+
+const settingsOfThree: InversionSettings = {
+  tokens: 1,
+  spatialTokens: 0,
+  batch: 4,
+  steps: 1,
+  seed: 0,
+  learningRate: 0.1,
+  encoderLearningRate: 0.1,
+  initializerToken: "defect",
+  area: true,
+  templates: promptTemplates,
+};
+
+test("on an adapter with 8 storage buffers, the least that WebGPU allows, the same bits come out", async () => {
+  const limits = { maxStorageBuffersPerShaderStage: 8, maxStorageBufferBindingSize: 128 * 2 ** 20 };
+  using lesser = await Gpu.open({ limits });
+  assert.equal(lesser.device.limits.maxStorageBuffersPerShaderStage, 8);
+  assert.equal(lesser.device.limits.maxStorageBufferBindingSize, 128 * 2 ** 20);
+  using base = new BaseModel(lesser, folder), usual = new BaseModel(gpu, folder);
+  assert.deepEqual(await learned(base, {}), await learned(usual, {}));
+});
+
+test("the autoencoder takes fewer images at once where its values would not be bound", async () => {
+  const limits = { maxStorageBufferBindingSize: 128 * 2 ** 20 }, path = Deno.makeTempDirSync();
+  try {
+    // Before the last convolution stand 512 × 512 × 64 numbers of each image: 64 MiB.
+    writeTinyModel(path, "tiny", { ...tinyModelConfig(), resolution: 1024 });
+    using lesser = await Gpu.open({ limits });
+    using large = new BaseModel(lesser, path), small = new BaseModel(lesser, folder);
+    assert.deepEqual([large.autoencoderBatch, small.autoencoderBatch], [2, 4]);
+  } finally {
+    Deno.removeSync(path, { recursive: true });
+  }
+});
+
+test("a value that no binding holds is one clear line, and so is a kernel with too many buffers", async () => {
+  using lesser = await Gpu.open({ limits: { maxStorageBufferBindingSize: 128 * 2 ** 20 } });
+  const large = () => compile(lesser, { y: silu(input("x", [33 * 2 ** 20])) });
+  assert.throws(large, /needs 132 MiB in one buffer, this adapter binds at most 128 MiB/);
+  const kernel = { name: "many", source: "", bindings: Array(99).fill("read") };
+  assert.throws(() => lesser.pipeline(kernel, {}), /many binds 99 buffers, this adapter at most/);
+});
+
+test("no launch of the large model's training or sampling binds more than 8 buffers, nor a weight above 128 MiB", () => {
+  const config = largeModelConfig(), spatial = officialSpatialConfig(4, 1280);
+  const training = planTraining(config, { batch: 1, tokens: 8, area: true, kinds: 1, spatial });
+  const sampling = planGeneration(config, { batch: 1, tokens: 8, guidance: 3, reweighting: "official", spatial });
+  for (const { name, mostBindings, largestLeaf } of [...training.phases, ...sampling.phases]) {
+    assert.ok(mostBindings >= 4 && mostBindings <= 8, `${name}: ${mostBindings}`);
+    assert.ok(largestLeaf > 2 ** 20 && largestLeaf <= 128 * 2 ** 20, `${name}: ${largestLeaf}`);
+  }
+});
+
+test("the paper's model trains at batch 4 in 8 GiB and samples at batch 8 in 5 GiB, within 10 % of the lower bound", () => {
+  const config = largeModelConfig();
+  for (const spatial of [lightSpatialConfig(4, 1280), officialSpatialConfig(4, 1280)]) {
+    const training = planTraining(config, { batch: 4, tokens: 8, area: true, kinds: 73, spatial }, 8 * GIB);
+    assert.ok(training.fits && training.devicePeak <= 8 * GIB);
+    assert.equal(training.phases[1].recomputed > 0, spatial.kind === "official");
+    const sizes = { batch: 8, tokens: 8, guidance: 3, reweighting: "official", spatial } as const;
+    const sampling = planGeneration(config, sizes, 5 * GIB);
+    assert.ok(sampling.fits && sampling.devicePeak <= 5 * GIB);
+    for (const { device, lowerBound } of [...training.phases, ...sampling.phases]) {
+      assert.ok(device.activations >= lowerBound && device.activations <= 1.1 * lowerBound + 256);
+    }
+    assert.equal(training.parameters["U-Net"], 872_300_484);
+  }
+});
+
+test("smaller budgets take parts of the batch, and smaller batches", () => {
+  const config = tinyModelConfig(), spatial = lightSpatialConfig(2, 32);
+  const sizes = { batch: 8, tokens: 2, area: true, kinds: 1, spatial };
+  const whole = planTraining(config, sizes).devicePeak;
+  assert.equal(fitTraining(config, sizes, whole).parts, 1);
+  // Less than the whole batch with everything computed again, enough for a half.
+  const least = planTraining(config, sizes, 1).devicePeak,
+    half = planTraining(config, { ...sizes, parts: 2 }, 1).devicePeak;
+  assert.ok(half < least && least < whole);
+  const tight = fitTraining(config, sizes, (half + least) / 2);
+  assert.deepEqual([tight.parts, tight.job.fits], [2, true]);
+  assert.equal(fitTraining(config, sizes, 1).job.fits, false);
+  const sampler = { batch: 8, tokens: 2, guidance: 3, reweighting: "official", spatial } as const;
+  const most = planGeneration(config, sampler).devicePeak;
+  assert.equal(fitGeneration(config, sampler, most).batch, 8);
+  assert.ok(fitGeneration(config, sampler, 0.8 * most).batch < 8);
+  const largest = planGeneration(config, sampler).phases[2].largestValue;
+  assert.equal(fitGeneration(config, sampler, Infinity, largest - 1).batch, 4);
+});
+
+test("buffers are matched once each, the smallest that holds", () => {
+  assert.deepEqual(matchBuffers([100, 50, 10], [9, 60, 40]), [2, 0, 1]);
+  assert.deepEqual(matchBuffers([100], [90, 95, 1]), [1, 0, 2]);
+  assert.equal(sharedBytes([[100, 50], [60, 60], [10]]), 100 + 50 + 60);
+});
+
+test("programs in shared memory: results come from the last run only, and the memory is given back", async () => {
+  const scratch = new Scratch(gpu), x = () => input("x", [64, 64]);
+  const chain = (n: number) => {
+    let y = affine(x(), 1, n);
+    for (let i = 0; i < 3; i++) y = silu(square(linear(y, x2)));
+    return y;
+  };
+  const x2 = input("w", [64, 64]);
+  const graphs = [chain(1), chain(2)],
+    feed = {
+      x: new Float32Array(4096).fill(0.1),
+      w: new Float32Array(4096).fill(0.01),
+    };
+  using a = compile(gpu, { y: graphs[0] }, [], scratch);
+  const alone = scratch.bytes;
+  assert.equal(alone, plan([graphs[0]]).report.activationBytes);
+  {
+    using b = compile(gpu, { y: graphs[1] }, [], scratch);
+    assert.equal(scratch.bytes, alone);
+    using apart = compile(gpu, { y: graphs[0] });
+    const expected = await apart.run(feed);
+    assert.deepEqual(await a.run(feed), expected);
+    assert.notDeepEqual(await b.run(feed), expected);
+    await assert.rejects(() => a.read(), /another program has run in the shared memory/);
+    assert.deepEqual(await a.run(feed), expected);
+  }
+  assert.equal(scratch.bytes, alone);
+  a[Symbol.dispose]();
+  assert.equal(scratch.bytes, 0);
+});

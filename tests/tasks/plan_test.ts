@@ -1,0 +1,97 @@
+/** `plan` from outside: figures without a GPU and without weights, a clear line where the budget or the size is wrong. */
+import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
+import { PERMISSIONS } from "../../tasks/compile.ts";
+import { fitGenerationTo, fitTrainingTo, gib, memoryBudget, memoryBytes } from "../../tasks/jobs/memory.ts";
+import { lightSpatialConfig } from "../../src/models/spatial_encoder.ts";
+import { tinyModelConfig } from "../support/tiny_model.ts";
+
+const MAIN = fileURLToPath(new URL("../../tasks/main.ts", import.meta.url));
+
+async function plan(...args: string[]): Promise<{ code: number; out: string; err: string }> {
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", ...PERMISSIONS, "--no-check", MAIN, "plan", ...args],
+    // No driver: no adapter.
+    env: { NO_COLOR: "1", VK_DRIVER_FILES: "/nowhere/none.json", ANOMALYDIFFUSION_CWD: "" },
+  }).output();
+  const decoder = new TextDecoder();
+  return { code, out: decoder.decode(stdout), err: decoder.decode(stderr) };
+}
+
+Deno.test("the large model's training, without a GPU", async () => {
+  const { code, out, err } = await plan("--model", "large", "--train", "--memory", "8GiB", "--tflops", "10");
+  assert.equal(code, 0, err);
+  assert.match(out, /U-Net 872\.3 M, text tower 542\.9 M/);
+  assert.match(out, /training step .* GFLOP in \d+ launches/);
+  assert.match(out, /peak +[34]\.\d\d GiB, within 8GiB/);
+  assert.match(out, /planned \d\.\d % above/);
+  assert.match(out, /Time +0\.\d+ s for one step, at 10\.0 TFLOP\/s/);
+});
+
+Deno.test("JSON holds every figure, and a tighter budget recomputes", async () => {
+  const { code, out, err } = await plan("--train", "--batch", "4", "--memory", "50MiB", "--json");
+  assert.equal(code, 0, err);
+  const job = JSON.parse(out), training = job.phases[1];
+  assert.deepEqual(Object.keys(training.device), ["weights", "activations", "optimiser", "latents", "staging"]);
+  const values = Object.values(training.device) as number[];
+  assert.equal(values.reduce((a, b) => a + b, 0), training.total);
+  assert.ok(training.recomputed > 0 && job.devicePeak <= 50 * 2 ** 20 && job.devicePeak >= training.total);
+  assert.ok(training.device.activations >= training.lowerBound && job.hostPeak > 0);
+});
+
+Deno.test("what does not fit, and what makes no sense, is one line", async () => {
+  for (
+    const [args, code, line] of [
+      [["--memory", "1MiB"], 1, /this needs \d+ MiB of device memory, 1 MiB were given/],
+      [["--memory", "much"], 2, /--memory is an amount such as 8GiB or 6000MB, not "much"/],
+      [["--size", "100"], 2, /--size 100 does not fit the model\n.*multiple of \d+/],
+      [["--model", "nowhere"], 1, /config\.json was not found/],
+    ] as const
+  ) {
+    const result = await plan(...args);
+    assert.equal(result.code, code, result.err);
+    assert.match(result.err.trim(), line);
+    assert.ok(!result.err.includes("    at "), result.err);
+  }
+});
+
+Deno.test("amounts of memory", () => {
+  assert.equal(memoryBytes("8GiB"), 8 * 2 ** 30);
+  assert.equal(memoryBytes("1.5 gb"), 1.5e9);
+  assert.equal(memoryBytes("512m"), 512 * 2 ** 20);
+  for (const bad of ["", "8", "0GiB", "-1GiB", "8 GiB more"]) assert.throws(() => memoryBytes(bad), /--memory is/);
+  assert.equal(gib(1.5 * 2 ** 30), "1.50 GiB");
+  assert.equal(gib(3 * 2 ** 20), "3 MiB");
+});
+
+Deno.test("an adapter of unknown memory has no budget; a software one the system's; a given one is taken", () => {
+  const hardware = { description: "NVIDIA H200", isFallbackAdapter: false } as GPUAdapterInfo;
+  const software = { description: "llvmpipe (LLVM 15)", isFallbackAdapter: false } as GPUAdapterInfo;
+  assert.equal(memoryBudget(undefined, hardware), Infinity);
+  const free = memoryBudget(undefined, software);
+  assert.ok(free > 2 ** 20 && free < Deno.systemMemoryInfo().total);
+  assert.equal(memoryBudget("2GiB", software), 2 ** 31);
+});
+
+Deno.test("train and generate say in one line what they do to stay within the memory", () => {
+  const config = tinyModelConfig(), spatial = lightSpatialConfig(2, 32), lines: string[] = [];
+  const context = { log: (line: string) => lines.push(line) };
+  const training = { batch: 8, tokens: 2, area: true, kinds: 1, spatial };
+  assert.deepEqual(fitTrainingTo(Infinity, false, config, training, context), {});
+  assert.equal(fitTrainingTo(1e9, true, config, training, context).parts, 1);
+  assert.deepEqual(lines, []);
+  assert.equal(fitTrainingTo(6.8 * 2 ** 20, true, config, training, context).parts, 2);
+  assert.match(lines.pop()!, /^to stay within 7 MiB: batches of 8 run in 2 parts, \d+ blocks are computed again/);
+  // What merely happens to be free must not decide what is learned.
+  assert.equal(fitTrainingTo(6.8 * 2 ** 20, false, config, training, context).parts, 1);
+  assert.match(lines.shift()!, /--memory makes it run in parts/);
+  assert.throws(() => fitTrainingTo(1e5, true, config, training, context), /one image at a time needs/);
+  lines.length = 0;
+  const device = { limits: { maxStorageBufferBindingSize: 2 ** 27 } };
+  const sampling = { batch: 8, tokens: 2, guidance: 3, reweighting: "official", spatial } as const;
+  assert.equal(fitGenerationTo(Infinity, config, sampling, device, context), 8);
+  assert.deepEqual(lines, []);
+  const small = { limits: { maxStorageBufferBindingSize: 2 ** 18 } };
+  assert.ok(fitGenerationTo(Infinity, config, sampling, small, context) < 8);
+  assert.match(lines.pop()!, /this adapter's bindings: batches of \d images instead of 8; the images do not change/);
+});
