@@ -110,3 +110,35 @@ export { Inversion, type InversionItem, type InversionSettings } from "./src/ano
 export { limitsOf, type MaskLimits, partRegion, placeMask, refusal } from "./src/anomaly/masks.ts";
 export type { ReweightingForm, SamplerSettings } from "./src/anomaly/sampler.ts";
 export { defectItems, type LabelledSample, maskItems, type TrainingSetOptions } from "./src/anomaly/training_set.ts";
+
+export {
+  detectionFigures,
+  type DetectionResult,
+  Evaluation,
+  type FigureName,
+  type ImageResult,
+} from "./src/inspection/metrics/evaluation.ts";
+export {
+  type ClusterRule,
+  clusterRules,
+  inceptionScore,
+  intraClusterLpips,
+  kernelInceptionDistance,
+  type KidRule,
+  kidRules,
+} from "./src/inspection/metrics/generation.ts";
+export { imageScore } from "./src/inspection/metrics/image_score.ts";
+export { LocalisationScores, type ScoredMap } from "./src/inspection/metrics/localisation.ts";
+export { changeFigures, memorising, nearDuplicates, seedVariety, spread } from "./src/inspection/metrics/pairs.ts";
+export {
+  auroc,
+  averagePrecision,
+  type BestF1,
+  f1Max,
+  f1Max21,
+  precisionRecallCurve,
+  rank,
+  type Ranking,
+  rocCurve,
+} from "./src/inspection/metrics/ranking.ts";
+export { auPro, auProByRank, proCurve } from "./src/inspection/metrics/regions.ts";
