@@ -122,6 +122,9 @@ export class ByteReader {
   line(encoding: "utf-8" | "latin1" = "utf-8"): string {
     const letters: number[] = [];
     for (let byte; (byte = this.byte()) !== 10;) letters.push(byte);
-    return new TextDecoder(encoding).decode(Uint8Array.from(letters)).replace(/\r$/, "");
+    const text = encoding === "latin1"
+      ? letters.map((letter) => String.fromCharCode(letter)).join("") // TextDecoder's latin1 is windows-1252
+      : new TextDecoder().decode(Uint8Array.from(letters));
+    return text.replace(/\r$/, "");
   }
 }
