@@ -15,8 +15,11 @@ import type { Parameters } from "../nn/parameters.ts";
 import { downsamplingFactor, type ModelConfig, type UnetConfig } from "../weights/config.ts";
 import { maskTokens, type SpatialConfig } from "./embedding.ts";
 
-/** Which adaptive attention re-weighting: none, the official code's, or the paper's Eq. 7 (method: see ARCHITECTURE.md). */
-export type ReweightingForm = "off" | "official" | "paper";
+/**
+ * What happens to the learned tokens' attention: nothing, re-weighting by the official code or by the paper's Eq. 7 (method:
+ * see ARCHITECTURE.md), or replacement by the mask (Prompt-to-Prompt, the baseline of the paper's Table 9).
+ */
+export type ReweightingForm = "off" | "official" | "paper" | "replace";
 
 /** Tensors of one blended step. */
 export interface BlendedStep {
@@ -36,25 +39,37 @@ export interface BlendedStep {
   /** Context of B images; with guidance of 2B, the unconditional ones last. */
   readonly context: Context;
   readonly guided: boolean;
-  readonly reweighting?: {
-    readonly form: "official" | "paper";
-    /** 1 on the learned columns [B, L]. */
-    readonly columns: Tensor;
-    /** Half-width of the mask's dilation at this time, u32 [1]. */
-    readonly halfWidth: Tensor;
-  };
+  readonly reweighting?:
+    & {
+      /** 1 on the learned columns [B, L]. */
+      readonly columns: Tensor;
+    }
+    & ({
+      readonly form: "official" | "paper";
+      /** Half-width of the mask's dilation at this time, u32 [1]. */
+      readonly halfWidth: Tensor;
+    } | {
+      readonly form: "replace";
+      /** How many columns are learned. */
+      readonly learned: number;
+    });
 }
 
 /** x_{t−1} of one step: blend with the noised background, predict ε, go one DDIM step. */
 export function blendedStep(config: UnetConfig, p: Parameters, s: BlendedStep): Tensor {
   const scalar = (i: number) => slice(s.coefficients, 0, i, i + 1);
   const { x, z0, reweighting } = s;
-  const mask = reweighting ? dilate(s.mask, reweighting.halfWidth) : s.mask;
+  const replaced = reweighting?.form === "replace";
+  const mask = reweighting && !replaced ? dilate(s.mask, reweighting.halfWidth) : s.mask;
   const background = add(mul(z0, scalar(0)), mul(s.backgroundNoise, scalar(1)));
   const blended = add(background, mul(sub(x, background), mask)); // x·M + y_t·(1 − M)
   // The map compares the latent before blending with the clean background: the official code's order.
-  const map = reweighting ? reweightingMap(x, z0, mask, { form: reweighting.form }) : undefined;
-  const mode = reweighting?.form === "paper" ? "probabilities" : "logits";
+  const map = replaced ? mask : reweighting && reweightingMap(x, z0, mask, { form: reweighting.form });
+  const mode = replaced
+    ? { share: 1 / reweighting.learned }
+    : reweighting?.form === "paper"
+    ? "probabilities" as const
+    : "logits" as const;
   const twice = (t: Tensor, other: Tensor = t) => (s.guided ? concat([t, other], 0) : t);
   const eps = unet(
     config,
@@ -172,7 +187,7 @@ export function stepEffects(
   config: ModelConfig,
   parameters: Parameters,
   { x, z0, mask, columns, keys }: SamplerState,
-  { batch, guidance, reweighting }: SamplerSizes,
+  { batch, guidance, reweighting, tokens, spatial }: SamplerSizes,
 ): Tensor[] {
   const next = blendedStep(config.unet, parameters, {
     x: x.tensor,
@@ -186,6 +201,8 @@ export function stepEffects(
     guided: guidance !== 1,
     reweighting: reweighting === "off"
       ? undefined
+      : reweighting === "replace"
+      ? { form: reweighting, columns: columns.tensor, learned: tokens + (spatial?.tokens ?? 0) }
       : { form: reweighting, columns: columns.tensor, halfWidth: input("halfWidth", [1], "u32") },
   });
   return [assign(x, next)];

@@ -32,6 +32,7 @@ export const publishedMethods: Readonly<Record<string, PublishedMethod>> = {
   "Textual Inversion + Prompt-to-Prompt": {
     kind: "diffusion",
     reference: "Gal et al., ICLR 2023; Hertz et al., ICLR 2023",
+    baseline: "prompt-to-prompt",
   },
   AnomalyDiffusion: { kind: "diffusion", reference: "Hu et al., AAAI 2024" },
   KDAD: { kind: "detector", reference: "Salehi et al., CVPR 2021" },

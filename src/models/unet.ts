@@ -11,6 +11,7 @@ import { concat, reshape } from "../graph/ops/shape.ts";
 import { scope, type Tensor } from "../graph/tensor.ts";
 import { convLayer, groupNormLayer, layerNormLayer, linearLayer, upsampleLayer } from "../nn/layers.ts";
 import type { Parameters } from "../nn/parameters.ts";
+import { replacedAttention } from "../nn/replaced_attention.ts";
 import type { UnetConfig } from "../weights/config.ts";
 
 /** Prefix of the U-Net's parameters in a checkpoint. */
@@ -22,8 +23,11 @@ export interface Reweighting {
   readonly map: Tensor;
   /** 1 on the context columns that are weighted, else 0 [B, L]. */
   readonly columns: Tensor;
-  /** `logits`: before the softmax (official code); `probabilities`: after it (paper, Eq. 7). */
-  readonly mode: "logits" | "probabilities";
+  /**
+   * `logits`: the map multiplies before the softmax (official code); `probabilities`: after it (paper, Eq. 7); a share:
+   * so much of the map replaces each column's probabilities (Prompt-to-Prompt).
+   */
+  readonly mode: "logits" | "probabilities" | { readonly share: number };
 }
 
 /** Keys and values of one cross-attention, [B, L, width] each. */
@@ -162,8 +166,10 @@ export function unet(
       const n2 = layerNormLayer(p, `${block}.norm2`, h);
       const q2 = linearLayer(p, `${block}.attn2.to_q`, n2, channels, false);
       const { k, v } = context instanceof Map ? context.get(name)! : crossKeys(p, name, context as Tensor, channels);
-      const options = { heads: numHeads, mode: reweighting?.mode };
-      const attended = crossAttention(q2, k, v, options, mapAt(height, width), reweighting?.columns);
+      const map = mapAt(height, width), mode = reweighting?.mode;
+      const attended = typeof mode === "object"
+        ? replacedAttention(q2, k, v, { heads: numHeads, ...mode }, map!, reweighting!.columns)
+        : crossAttention(q2, k, v, { heads: numHeads, mode }, map, reweighting?.columns);
       h = add(linearLayer(p, `${block}.attn2.to_out.0`, attended, channels), h);
 
       const n3 = layerNormLayer(p, `${block}.norm3`, h);

@@ -20,7 +20,8 @@ export default defineCommand({
     "crop-paste cuts real defects out and lays them elsewhere; cutpaste and cutpaste-scar move a piece of the normal " +
     "image; draem and prn fill noise shapes with a texture, prn also recolours and stretches real defects. These need " +
     "no graphics adapter. textual-inversion and blended-diffusion learn tokens without a spatial embedding, the " +
-    "second with the masked loss, and draw with them by blended diffusion. For one seed every method and generate " +
+    "second with the masked loss, and draw with them by blended diffusion; prompt-to-prompt is textual-inversion with " +
+    "the tokens' attention replaced by the mask. For one seed every method and generate " +
     "draw into the same normal images.",
   runFolder: true,
   gpu: false,

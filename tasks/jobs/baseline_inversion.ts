@@ -1,7 +1,7 @@
 /**
  * The baselines that are the project's own diffusion with parts of the method taken away (paper, Table 6 and supplement D):
  * a token without a spatial embedding, learned with or without the masked loss, and drawn by blended diffusion without
- * attention re-weighting.
+ * attention re-weighting, or with the token's attention replaced by the mask (supplement E, Table 9).
  */
 
 import { createHash } from "node:crypto";
@@ -28,13 +28,14 @@ export interface InversionPreset {
 }
 
 /** Names of the presets. */
-export const INVERSIONS = ["textual-inversion", "blended-diffusion"] as const;
+export const INVERSIONS = ["textual-inversion", "prompt-to-prompt", "blended-diffusion"] as const;
 /** One of {@linkcode INVERSIONS}. */
 export type InversionName = typeof INVERSIONS[number];
 
 /** The presets; none has a spatial embedding. */
 export const inversionPresets: Readonly<Record<InversionName, InversionPreset>> = {
   "textual-inversion": { title: "Textual Inversion", maskedLoss: false, reweighting: "off" },
+  "prompt-to-prompt": { title: "Textual Inversion + Prompt-to-Prompt", maskedLoss: false, reweighting: "replace" },
   "blended-diffusion": {
     title: "Blended diffusion without spatial embedding",
     maskedLoss: true,
@@ -141,7 +142,7 @@ async function readTokens(
   if (embedding.spatial) {
     throw new UserError(
       `${path} was written by train, with a spatial encoder`,
-      "give the run folder of baseline --method textual-inversion or blended-diffusion",
+      "give the run folder of a baseline that learns tokens, such as textual-inversion",
     );
   }
   if (embedding.model !== base.sha256) {

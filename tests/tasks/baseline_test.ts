@@ -124,6 +124,10 @@ test("the presets learn tokens without a spatial encoder, draw into the same ima
   assert.ok(!exists(shop.file("borrowed/embeddings.safetensors")));
   const pairs = (folder: string) => shop.contents(folder, (path) => path.endsWith(".png"));
   assert.deepEqual(pairs("borrowed"), pairs("inversion"));
+  // Prompt-to-Prompt draws with the same tokens, but their attention follows the mask.
+  await shop.good(`baseline --method prompt-to-prompt ${line} --train-run @inversion --out @replaced`);
+  assert.ok(manifest<ManifestRecord>("replaced").every(({ settings }) => settings.reweighting === "replace"));
+  assert.notDeepEqual(pairs("replaced"), pairs("inversion"));
   await shop.good("baseline --out @inversion --resume --count 3");
   assert.equal(manifest("inversion").length, 6);
 });
