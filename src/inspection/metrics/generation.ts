@@ -93,11 +93,11 @@ export interface KidRule {
  * Subsets by paper. `magic` and `o2mag` compare with *all* real images of a defect, so with those that were learnt from,
  * on torchvision's Inception: comparable within their tables only, which print the figure times 1000.
  */
-export const kidRules = {
+export const kidRules: Readonly<Record<"torch-fidelity" | "magic" | "o2mag", KidRule>> = {
   "torch-fidelity": { subsets: 100, subsetSize: () => 1000 },
   magic: { subsets: 10, subsetSize: (real) => Math.min(10, real) },
   o2mag: { subsets: 50, subsetSize: (real) => Math.min(10, real) },
-} as const satisfies Record<string, KidRule>;
+};
 
 /**
  * Kernel Inception Distance: the unbiased squared maximum mean discrepancy under the kernel (1 + x·y/d)³, over random subsets
