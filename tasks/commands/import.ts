@@ -114,7 +114,7 @@ async function importModel(flags: ModelFlags, context: Context): Promise<void> {
   const sources: Awaited<ReturnType<typeof fingerprint>>[] = [];
   if (vocab.length) {
     const total = weights.files.reduce((sum, file) => sum + Deno.statSync(file).size, 0) / 2 ** 20;
-    const reading = context.progress({ label: "fingerprint", total: Math.ceil(total), unit: "MiB" });
+    const reading = context.progress({ label: "fingerprint", total: Math.ceil(total), unit: "megabyte" });
     let read = 0;
     for (const file of weights.files) {
       sources.push(
@@ -142,7 +142,7 @@ async function importModel(flags: ModelFlags, context: Context): Promise<void> {
     name: flags.name ?? given.name,
     training: { importedFrom: sources.map(({ file, sha256 }) => ({ file, sha256 })), weights: origin.weights },
   };
-  const writing = context.progress({ label: "writing", total: Math.ceil(elements / 1e6), unit: "M weights" });
+  const writing = context.progress({ label: "writing", total: Math.ceil(elements / 1e6), unit: "million weight" });
   let written = 0;
   const onTensor = (count: number) => writing.update(Math.floor((written += count) / 1e6));
   const model = { config, vocab, weights, expected, match, dtype: flags.dtype, origin, licenceText };
