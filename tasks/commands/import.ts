@@ -7,7 +7,7 @@ import { openWeights, type Weights } from "../../src/weights/import/checkpoint.t
 import { diffusersConfig, isDiffusersFolder, openDiffusers } from "../../src/weights/import/diffusers.ts";
 import { expectedTensors, type Shapes } from "../../src/weights/import/expected.ts";
 import { isOfficialEmbeddings } from "../../src/weights/import/official.ts";
-import { LARGE } from "../../src/weights/import/presets.ts";
+import { largeModelConfig } from "../../src/weights/large.ts";
 import { type Context, defineCommand } from "../command.ts";
 import { UsageError } from "../errors.ts";
 import { exportOfficial, importOfficial } from "../jobs/official.ts";
@@ -88,7 +88,11 @@ async function importModel(flags: ModelFlags, context: Context): Promise<void> {
     );
   }
   const folder = diffusers ? from : dirname(from);
-  const given = flags.modelConfig ? readConfig(flags.modelConfig) : diffusers ? diffusersConfig(from) : LARGE;
+  const given = flags.modelConfig
+    ? readConfig(flags.modelConfig)
+    : diffusers
+    ? diffusersConfig(from)
+    : largeModelConfig();
   const expected: Shapes = expectedTensors(given);
   using weights: Weights = diffusers ? openDiffusers(from, given, expected.keys()) : openWeights(from);
   const averages = hasAverages(weights);

@@ -52,7 +52,7 @@ for (const [form, source] of sources) {
     }
     const { training: _, name, ...sizes } = model.config, { name: own, ...expected } = CONFIG;
     assert.deepEqual(sizes, expected);
-    assert.equal(name, form === "diffusers" ? "ldm-text2img-large" : own);
+    assert.equal(name, form === "diffusers" ? "LDM text2img-large" : own);
     const origin = JSON.parse(Deno.readTextFileSync(shop.file(`from-${form}`, "origin.json")));
     assert.equal(origin.licence, "MIT");
     const file = form === "diffusers" ? "diffusion_pytorch_model.safetensors" : source.split("/")[1];

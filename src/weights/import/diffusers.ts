@@ -11,7 +11,7 @@ import { TEXT_PREFIX } from "../../models/text_tower.ts";
 import { UNET_PREFIX } from "../../models/unet.ts";
 import { checkModelConfig, type ModelConfig } from "../config.ts";
 import { openWeights, type Weights } from "./checkpoint.ts";
-import { LARGE } from "./presets.ts";
+import { largeModelConfig } from "../large.ts";
 
 /** The folder's parts that hold weights. */
 export type Component = "unet" | "vae" | "text";
@@ -100,8 +100,8 @@ function textName(name: string): string {
  * @example
  * ```ts
  * import { diffusersPlace } from "./diffusers.ts";
- * import { LARGE } from "./presets.ts";
- * const { names } = diffusersPlace(LARGE, "model.diffusion_model.output_blocks.8.2.conv.bias");
+ * import { largeModelConfig } from "../large.ts";
+ * const { names } = diffusersPlace(largeModelConfig(), "model.diffusion_model.output_blocks.8.2.conv.bias");
  * if (names[0] !== "up_blocks.2.upsamplers.0.conv.bias") throw new Error(names[0]);
  * ```
  */
@@ -184,8 +184,16 @@ export function diffusersConfig(path: string): ModelConfig {
     if (Array.isArray(list) && list.length && list.every((n) => Number.isInteger(n) && n > 0)) return list;
     throw new UserError(`${label}: block_out_channels is no list of widths`);
   };
-  const levels = widths(u, unetFile, LARGE.unet.channelMult.map((mult) => mult * LARGE.unet.modelChannels));
-  const vaeLevels = widths(v, vaeFile, LARGE.autoencoder.channelMult.map((mult) => mult * LARGE.autoencoder.channels));
+  const levels = widths(
+    u,
+    unetFile,
+    largeModelConfig().unet.channelMult.map((mult) => mult * largeModelConfig().unet.modelChannels),
+  );
+  const vaeLevels = widths(
+    v,
+    vaeFile,
+    largeModelConfig().autoencoder.channelMult.map((mult) => mult * largeModelConfig().autoencoder.channels),
+  );
   const blocks = u.down_block_types ?? ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "Down"];
   if (!Array.isArray(blocks)) throw new UserError(`${unetFile}: down_block_types is no list`);
   if (typeof (u.attention_head_dim ?? 8) !== "number") {
@@ -194,14 +202,14 @@ export function diffusersConfig(path: string): ModelConfig {
   if ((s.beta_schedule ?? "scaled_linear") !== "scaled_linear") {
     throw new UserError(`${schedule}: beta_schedule ${s.beta_schedule}; only scaled_linear is known`);
   }
-  const factor = 2 ** (vaeLevels.length - 1), latent = u.sample_size ?? LARGE.resolution / factor;
+  const factor = 2 ** (vaeLevels.length - 1), latent = u.sample_size ?? largeModelConfig().resolution / factor;
   const config = {
-    ...LARGE,
-    name: String(u._name_or_path ?? "").split("/").at(-1) || LARGE.name,
+    ...largeModelConfig(),
+    name: String(u._name_or_path ?? "").split("/").at(-1) || largeModelConfig().name,
     resolution: Number(latent) * factor,
-    scaleFactor: v.scaling_factor ?? LARGE.scaleFactor,
+    scaleFactor: v.scaling_factor ?? largeModelConfig().scaleFactor,
     autoencoder: {
-      ...LARGE.autoencoder,
+      ...largeModelConfig().autoencoder,
       inChannels: v.in_channels ?? 3,
       outChannels: v.out_channels ?? 3,
       channels: vaeLevels[0],

@@ -45,8 +45,8 @@ class Recorder extends Parameters {
  * @example
  * ```ts
  * import { expectedTensors } from "./expected.ts";
- * import { LARGE } from "./presets.ts";
- * const shapes = expectedTensors(LARGE);
+ * import { largeModelConfig } from "../large.ts";
+ * const shapes = expectedTensors(largeModelConfig());
  * if (shapes.size !== 1354) throw new Error(`${shapes.size} tensors`); // 1356 less the unused to_logits
  * ```
  */

@@ -4,9 +4,9 @@ import { describeMatch, matchTensors, requireMatch } from "../../../src/weights/
 import type { Weights } from "../../../src/weights/import/checkpoint.ts";
 import { diffusersPlace } from "../../../src/weights/import/diffusers.ts";
 import { expectedTensors } from "../../../src/weights/import/expected.ts";
-import { LARGE } from "../../../src/weights/import/presets.ts";
+import { largeModelConfig } from "../../../src/weights/large.ts";
 
-const expected = expectedTensors(LARGE);
+const expected = expectedTensors(largeModelConfig());
 const UNET = "model.diffusion_model", VAE = "first_stage_model", TEXT = "cond_stage_model.transformer";
 
 /** Weights with these shapes and no values. */
@@ -31,7 +31,7 @@ Deno.test("LDM text2img-large: tensors and parameters of each network as the ref
 });
 
 Deno.test("diffusers' names: one for each tensor, no two alike, and the known ones", () => {
-  const places = [...expected.keys()].map((name) => diffusersPlace(LARGE, name));
+  const places = [...expected.keys()].map((name) => diffusersPlace(largeModelConfig(), name));
   const all = new Set(places.map(({ component, names }) => `${component}/${names[0]}`));
   assert.equal(all.size, expected.size);
   const known: Record<string, string[]> = {
@@ -64,7 +64,9 @@ Deno.test("diffusers' names: one for each tensor, no two alike, and the known on
     [`${TEXT}.norm.weight`]: ["model.layer_norm.weight", "layer_norm.weight"],
     [`${TEXT}.pos_emb.emb.weight`]: ["model.embed_positions.weight", "embed_positions.weight"],
   };
-  for (const [name, names] of Object.entries(known)) assert.deepEqual(diffusersPlace(LARGE, name).names, names);
+  for (const [name, names] of Object.entries(known)) {
+    assert.deepEqual(diffusersPlace(largeModelConfig(), name).names, names);
+  }
 });
 
 Deno.test("a checkpoint's other tensors are known, and what it lacks is counted and named", () => {
