@@ -22,7 +22,7 @@ const COPIES = 12;
 const PART = "metal";
 
 /** What masks may cost in a demo: DDIM steps of one, and tries before a real one is placed instead. */
-const MASK_STEPS = 20;
+const MASK_STEPS = 12;
 const MASK_ATTEMPTS = 2;
 
 /** Least mean change inside the mask: below it nothing was drawn. */
