@@ -1,11 +1,11 @@
 /**
- * Sampling: DDIM on the device, blended with a normal image's latent outside the mask (paper, Eq. 1; Avrahami et al. 2022),
+ * Sampling: DDIM or DPM-Solver++(2M) on the device, blended with a normal image's latent outside the mask (paper, Eq. 1; Avrahami et al. 2022),
  * with classifier-free guidance and adaptive attention re-weighting (paper, Eq. 7). Without a background it samples whole
  * pictures, which is how masks are made.
  */
 
-import { ddimSteps } from "../diffusion/ddim.ts";
 import { dilationRadius } from "../diffusion/reweighting.ts";
+import { type SamplerKind, samplingSteps } from "../diffusion/sampling.ts";
 import { compile, type Compiled } from "../graph/compile.ts";
 import type { PlanReport } from "../graph/plan.ts";
 import { insertionRows, learnedColumns } from "../models/text_tower.ts";
@@ -33,7 +33,10 @@ export interface SamplerSettings {
   /** Images at once; what an image looks like does not depend on it. */
   readonly batch: number;
   readonly steps: number;
+  /** DDIM's noise; DPM-Solver++ adds none. */
   readonly eta: number;
+  /** `ddim` where left out. */
+  readonly sampler?: SamplerKind;
   /** Guidance scale; 1 for none. */
   readonly guidance: number;
   readonly reweighting: ReweightingForm;
@@ -99,7 +102,7 @@ export class Sampler implements Disposable {
    * @returns latents [h, w, C]; outside the latent mask exactly the background
    */
   async sample(jobs: readonly SampleJob[], onStep?: () => void): Promise<Float32Array[]> {
-    const { batch, steps, eta, guidance, reweighting, seed } = this.#settings;
+    const { batch, steps, eta, guidance, reweighting, seed, sampler = "ddim" } = this.#settings;
     const { latentSize, latentSide, latentChannels, side, schedule, config } = this.#base;
     if (jobs.length > batch || jobs.length === 0) throw new Error(`${jobs.length} jobs for a batch of ${batch}`);
     // An incomplete batch repeats its last picture: the same program, the same results.
@@ -133,12 +136,14 @@ export class Sampler implements Disposable {
     this.#state.x.write(noise());
     this.#state.z0.write(background);
     this.#state.mask.write(latentMask);
+    this.#state.clean?.write(new Float32Array(batch * latentSize));
     this.#state.columns.write(learnedColumns(columns, length, learned, reweighting === "official"));
-    for (const { t, aBar, sigma, xCoef, epsCoef } of ddimSteps(schedule, steps, eta)) {
+    for (const { t, aBar, coefficients } of samplingSteps(schedule, sampler, steps, eta)) {
+      const signal = Math.sqrt(aBar);
       this.#step.step({
         backgroundNoise: noise(),
-        stepNoise: noise(),
-        coefficients: Float32Array.of(Math.sqrt(aBar), Math.sqrt(1 - aBar), xCoef, epsCoef, sigma, guidance),
+        ...(sampler === "ddim" ? { stepNoise: noise() } : {}),
+        coefficients: Float32Array.of(signal, Math.sqrt(1 - aBar), ...coefficients, guidance, 1 / signal),
         time: timestepEmbedding(Array(rows(batch, guidance)).fill(t), config.unet.modelChannels),
         halfWidth: Uint32Array.of(dilationRadius(t, steps, (steps === 50 ? 16 : 8) * latentSide / 32)),
       });

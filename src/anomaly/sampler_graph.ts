@@ -1,12 +1,13 @@
 /**
- * The graphs of sampling: one blended DDIM step (paper, Eq. 1 and 7), and what is made once per batch before the first one,
- * the keys and values of the text. They need neither weights nor a device until they are compiled.
+ * The graphs of sampling: one blended step (paper, Eq. 1 and 7) by DDIM or DPM-Solver++(2M), and what is made once per batch
+ * before the first one, the keys and values of the text. They need neither weights nor a device until they are compiled.
  */
 
 import { assign } from "../graph/ops/optimise.ts";
 import { add, mul, sub } from "../graph/ops/pointwise.ts";
 import { dilate, reweightingMap } from "../graph/ops/reweighting.ts";
 import { concat, slice } from "../graph/ops/shape.ts";
+import type { SamplerKind } from "../diffusion/sampling.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { filled, input, Variable } from "../graph/variable.ts";
 import { insertLearned, textTower } from "../models/text_tower.ts";
@@ -29,16 +30,23 @@ export interface BlendedStep {
   readonly z0: Tensor;
   /** 1 where the anomaly shall appear [B, h, w, 1]. */
   readonly mask: Tensor;
-  /** Fresh noise for the background at time t, and for the step. */
+  /** Fresh noise for the background at time t. */
   readonly backgroundNoise: Tensor;
-  readonly stepNoise: Tensor;
-  /** [6]: √ᾱ_t, √(1 − ᾱ_t), and the step's coefficients of x, of ε and of its noise, and the guidance scale. */
+  /**
+   * DDIM: fresh noise for the step. DPM-Solver++(2M): x̂₀ of the step before, anything finite in the first.
+   */
+  readonly carried: Tensor;
+  /**
+   * [7]: √ᾱ_t, √(1 − ᾱ_t), the step's coefficients of x, of ε (DPM-Solver++: of x̂₀) and of what is carried, the guidance
+   * scale, 1/√ᾱ_t.
+   */
   readonly coefficients: Tensor;
   /** Sinusoid of t, [B, modelChannels], or [2B, …] with guidance. */
   readonly timeEmbedding: Tensor;
   /** Context of B images; with guidance of 2B, the unconditional ones last. */
   readonly context: Context;
   readonly guided: boolean;
+  readonly sampler?: SamplerKind;
   readonly reweighting?:
     & {
       /** 1 on the learned columns [B, L]. */
@@ -55,8 +63,12 @@ export interface BlendedStep {
     });
 }
 
-/** x_{t−1} of one step: blend with the noised background, predict ε, go one DDIM step. */
-export function blendedStep(config: UnetConfig, p: Parameters, s: BlendedStep): Tensor {
+/** One step: blend with the noised background, predict ε, go on to x_{t−1}; with DPM-Solver++ also the x̂₀ to carry on. */
+export function blendedStep(
+  config: UnetConfig,
+  p: Parameters,
+  s: BlendedStep,
+): { readonly next: Tensor; readonly clean?: Tensor } {
   const scalar = (i: number) => slice(s.coefficients, 0, i, i + 1);
   const { x, z0, reweighting } = s;
   const replaced = reweighting?.form === "replace";
@@ -86,7 +98,11 @@ export function blendedStep(config: UnetConfig, p: Parameters, s: BlendedStep): 
   const batch = x.shape[0];
   const conditional = s.guided ? slice(eps, 0, 0, batch) : eps;
   const guidedEps = s.guided ? guide(conditional, slice(eps, 0, batch, 2 * batch), scalar(5)) : conditional;
-  return add(add(mul(blended, scalar(2)), mul(guidedEps, scalar(3))), mul(s.stepNoise, scalar(4)));
+  const clean = s.sampler === "dpm++2m"
+    ? mul(sub(blended, mul(guidedEps, scalar(1))), scalar(6)) // x̂₀ = (x − √(1−ᾱ)·ε)/√ᾱ
+    : undefined;
+  const next = add(add(mul(blended, scalar(2)), mul(clean ?? guidedEps, scalar(3))), mul(s.carried, scalar(4)));
+  return { next, clean };
 }
 
 /** ε_u + g·(ε_c − ε_u) (Ho & Salimans 2022). */
@@ -105,6 +121,8 @@ export interface SamplerSizes {
   readonly tokens: number;
   /** The spatial encoder, where the embedding has one. */
   readonly spatial?: SpatialConfig;
+  /** DDIM where left out. */
+  readonly sampler?: SamplerKind;
 }
 
 /** Storage of the spatial encoder's matrices when images are made: 356 M numbers in f16, as the base model's; few in f32. */
@@ -123,12 +141,14 @@ export interface SamplerState {
   readonly z0: Variable;
   readonly mask: Variable;
   readonly columns: Variable;
+  /** DPM-Solver++: x̂₀ of the step before. */
+  readonly clean?: Variable;
   /** Keys and values of every cross-attention. */
   readonly keys: ReadonlyMap<string, { readonly k: Variable; readonly v: Variable }>;
 }
 
 /** Zeros for a batch. */
-export function samplerState(config: ModelConfig, { batch, guidance }: SamplerSizes): SamplerState {
+export function samplerState(config: ModelConfig, { batch, guidance, sampler }: SamplerSizes): SamplerState {
   const side = config.resolution / downsamplingFactor(config.autoencoder), channels = config.autoencoder.embedDim;
   const length = config.text.maxLength, all = rows(batch, guidance);
   return {
@@ -136,6 +156,7 @@ export function samplerState(config: ModelConfig, { batch, guidance }: SamplerSi
     z0: Variable.zeros("z0", [batch, side, side, channels]),
     mask: Variable.zeros("mask", [batch, side, side, 1]),
     columns: Variable.zeros("columns", [batch, length]),
+    clean: sampler === "dpm++2m" ? Variable.zeros("clean", [batch, side, side, channels]) : undefined,
     keys: new Map(
       transformers(config.unet).map(({ name, width }) => [name, {
         k: Variable.zeros(`${name}.k`, [all, length, width]),
@@ -146,8 +167,8 @@ export function samplerState(config: ModelConfig, { batch, guidance }: SamplerSi
 }
 
 /** All variables of a state. */
-export function stateVariables({ x, z0, mask, columns, keys }: SamplerState): Variable[] {
-  return [x, z0, mask, columns, ...[...keys.values()].flatMap(({ k, v }) => [k, v])];
+export function stateVariables({ x, z0, mask, columns, clean, keys }: SamplerState): Variable[] {
+  return [x, z0, mask, columns, ...clean ? [clean] : [], ...[...keys.values()].flatMap(({ k, v }) => [k, v])];
 }
 
 /** Gives a state's buffers back. */
@@ -186,24 +207,25 @@ export function prepareEffects(
 export function stepEffects(
   config: ModelConfig,
   parameters: Parameters,
-  { x, z0, mask, columns, keys }: SamplerState,
-  { batch, guidance, reweighting, tokens, spatial }: SamplerSizes,
+  { x, z0, mask, columns, clean, keys }: SamplerState,
+  { batch, guidance, reweighting, tokens, spatial, sampler }: SamplerSizes,
 ): Tensor[] {
-  const next = blendedStep(config.unet, parameters, {
+  const step = blendedStep(config.unet, parameters, {
     x: x.tensor,
     z0: z0.tensor,
     mask: mask.tensor,
     backgroundNoise: input("backgroundNoise", x.shape),
-    stepNoise: input("stepNoise", x.shape),
-    coefficients: input("coefficients", [6]),
+    carried: clean?.tensor ?? input("stepNoise", x.shape),
+    coefficients: input("coefficients", [7]),
     timeEmbedding: input("time", [rows(batch, guidance), config.unet.modelChannels]),
     context: new Map([...keys].map(([name, { k, v }]) => [name, { k: k.tensor, v: v.tensor }])),
     guided: guidance !== 1,
+    sampler,
     reweighting: reweighting === "off"
       ? undefined
       : reweighting === "replace"
       ? { form: reweighting, columns: columns.tensor, learned: tokens + (spatial?.tokens ?? 0) }
       : { form: reweighting, columns: columns.tensor, halfWidth: input("halfWidth", [1], "u32") },
   });
-  return [assign(x, next)];
+  return [assign(x, step.next), ...clean ? [assign(clean, step.clean!)] : []];
 }

@@ -46,6 +46,7 @@ export default defineCommand({
     batchSize: shared.batchSize,
     memory: shared.memory,
     steps: shared.steps(50),
+    sampler: shared.sampler,
     eta: shared.eta,
     guidanceScale: shared.guidanceScale(3),
     reweighting: {
@@ -106,6 +107,7 @@ export default defineCommand({
     const sampling = {
       batch: options.batchSize,
       guidance: options.guidanceScale,
+      sampler: options.sampler,
       reweighting: options.reweighting,
       tokens: embedding.tokens,
       spatial: embedding.spatial?.config,
@@ -123,6 +125,7 @@ export default defineCommand({
         seed: options.seed,
         batch,
         steps: options.steps,
+        sampler: options.sampler,
         eta: options.eta,
         guidance: options.guidanceScale,
         reweighting: options.reweighting,

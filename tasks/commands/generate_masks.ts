@@ -42,6 +42,7 @@ export default defineCommand({
     },
     batchSize: shared.batchSize,
     steps: shared.steps(50),
+    sampler: shared.sampler,
     eta: shared.eta,
     guidanceScale: shared.guidanceScale(5),
     threshold: {
@@ -91,7 +92,7 @@ export default defineCommand({
   ],
   async run(options, context) {
     const base = await openBase(options.model);
-    const { seed, count, minArea, maxArea, maxBorder, onPart, batchSize, steps, eta, guidanceScale } = options;
+    const { seed, count, minArea, maxArea, maxBorder, onPart, batchSize, steps, sampler, eta, guidanceScale } = options;
     if (options.source === "embeddings" && !options.masksRun) {
       throw new UserError("--source embeddings needs --masks-run", "or place the real masks with --source real");
     }
@@ -102,7 +103,7 @@ export default defineCommand({
       sampling = {
         base,
         embedding,
-        settings: { batch: batchSize, steps, eta, guidance: guidanceScale, reweighting: "off" as const, seed },
+        settings: { batch: batchSize, steps, sampler, eta, guidance: guidanceScale, reweighting: "off" as const, seed },
         threshold: 2 * options.threshold - 1,
       };
     }

@@ -109,17 +109,25 @@ export function numVectors(count: number) {
   } as const satisfies Flag;
 }
 
-/** DDIM steps of one image. */
+/** Sampling steps of one image. */
 export function steps(count: number) {
   return {
     type: "integer",
     unit: "steps",
-    description: "DDIM steps for one image; more is slower and finer.",
+    description: "Sampling steps for one image; more is slower and finer.",
     default: count,
     min: 1,
     max: 1000,
   } as const satisfies Flag;
 }
+
+/** How noise becomes an image. */
+export const sampler = {
+  type: "string",
+  description: "ddim, or dpm++2m, which needs fewer steps and adds no noise (--eta is DDIM's).",
+  choices: ["ddim", "dpm++2m"],
+  default: "ddim",
+} as const satisfies Flag;
 
 export const eta = {
   type: "number",

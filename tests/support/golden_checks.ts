@@ -166,12 +166,12 @@ async function checkSampling(golden: Golden): Promise<void> {
   const noise = (name: string, scale?: number) => channelsLast(golden.noise(name, shape, scale), shape);
   for (const form of ["off", "official"] as const) {
     using x = new Variable("x", hwc, noise("x_T"));
-    const next = blendedStep(config, parameters, {
+    const { next } = blendedStep(config, parameters, {
       x: x.tensor,
       z0: input("z0", hwc),
       mask: input("mask", [1, side, side, 1]),
       backgroundNoise: input("backgroundNoise", hwc),
-      stepNoise: input("stepNoise", hwc),
+      carried: input("stepNoise", hwc),
       coefficients: input("coefficients", [6]),
       timeEmbedding: input("time", [1, config.modelChannels]),
       context,
