@@ -30,6 +30,8 @@ export interface Flag {
   readonly transient?: boolean;
   /** May stand in a config file, but is not saved with the run: where the run lies, for one. */
   readonly unsaved?: boolean;
+  /** Words without a flag in front are its values: `reproduce table2`. One list in a table of flags at most. */
+  readonly positional?: boolean;
 }
 
 /** Flags by option name in camelCase; on the command line `maxTrainSteps` is `--max-train-steps`. */
@@ -116,8 +118,12 @@ export function parseFlags(flags: Flags, argv: readonly string[]): Values {
       }]),
     ),
   });
-  const values: Values = {};
+  const values: Values = {}, bare = Object.keys(flags).find((key) => flags[key].positional);
   for (const token of tokens) {
+    if (token.kind === "positional" && bare) {
+      values[bare] = [...(values[bare] as string[] ?? []), ...convert(flags[bare], bare, token.value) as string[]];
+      continue;
+    }
     if (token.kind === "positional") {
       throw new UsageError(`unexpected word "${token.value}"`, "every value needs its flag in front; see --help");
     }

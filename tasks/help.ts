@@ -25,7 +25,8 @@ export function commandHelp(command: AnyCommand, invocation: string): string {
   const flags = Object.entries(command.flags as Flags);
   const heads = flags.map(([key, flag]) => head(key, flag));
   const width = Math.min(36, Math.max(...heads.map((text) => text.length)) + 4);
-  const required = flags.filter(([, flag]) => flag.required).map(([key, flag]) => ` ${head(key, flag)}`).join("");
+  const required = flags.filter(([, flag]) => flag.required)
+    .map(([key, flag]) => flag.positional ? ` <${flag.value ?? valueName(flag)} …>` : ` ${head(key, flag)}`).join("");
   const lines = [command.summary, "", `Usage: ${invocation}${required} [flags]`, ""];
   if (command.details) lines.push(...wrap(command.details, WIDTH), "");
   lines.push("Flags:", ...flags.map(([, flag], i) => entry(heads[i], describe(flag), width)));

@@ -48,6 +48,14 @@ Deno.test("parseFlags() refuses what it does not know, with the nearest name", (
   refused(() => parseFlags(flags, ["wood"]), /unexpected word "wood"/);
 });
 
+Deno.test("bare words are values of the list that takes them, checked as its own", () => {
+  const table = { description: "t", type: "list", choices: ["one", "two"], positional: true } as const;
+  const read = (line: string) => parseFlags({ ...flags, table }, line.split(" "));
+  assert.deepEqual(read("one --data a two"), { table: ["one", "two"], data: "a" });
+  assert.deepEqual(read("--table one two"), { table: ["one", "two"] });
+  refused(() => read("one tow"), /table is one of one, two, not "tow"/, /did you mean two/);
+});
+
 Deno.test("parseFlags() refuses values of another type, outside the range or the choices", () => {
   refused(() => parseFlags(flags, ["--max-train-steps", "many"]), /--max-train-steps is an integer, not "many"/);
   refused(() => parseFlags(flags, ["--max-train-steps", "2.5"]), /is an integer/);
