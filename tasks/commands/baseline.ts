@@ -21,8 +21,8 @@ export default defineCommand({
     "image; draem and prn fill noise shapes with a texture, prn also recolours and stretches real defects. These need " +
     "no graphics adapter. textual-inversion and blended-diffusion learn tokens without a spatial embedding, the " +
     "second with the masked loss, and draw with them by blended diffusion; prompt-to-prompt is textual-inversion with " +
-    "the tokens' attention replaced by the mask. For one seed every method and generate " +
-    "draw into the same normal images.",
+    "the tokens' attention replaced by the mask; no-spatial is blended-diffusion with attention re-weighting. For " +
+    "one seed every method and generate draw into the same normal images.",
   runFolder: true,
   gpu: false,
   flags: {
@@ -86,6 +86,7 @@ export default defineCommand({
     numVectors: shared.numVectors(8),
     maxTrainSteps: shared.maxTrainSteps(800),
     trainBatchSize: shared.trainBatchSize(4),
+    augmentedCopies: shared.augmentedCopies,
     learningRate: shared.learningRate(0.005, "Step size for the learned tokens."),
     initializerToken: {
       type: "string",
@@ -96,6 +97,7 @@ export default defineCommand({
     checkpointingSteps: shared.checkpointingSteps,
     batchSize: shared.batchSize,
     steps: shared.steps(50),
+    sampler: shared.sampler,
     eta: shared.eta,
     guidanceScale: shared.guidanceScale(3),
   },

@@ -109,6 +109,16 @@ export function numVectors(count: number) {
   } as const satisfies Flag;
 }
 
+/** How many views the few training pairs become. */
+export const augmentedCopies = {
+  type: "integer",
+  unit: "copies",
+  description: "Augmented views of each pair; their latents are made once, before training.",
+  default: 24,
+  min: 1,
+  max: 10000,
+} as const satisfies Flag;
+
 /** Sampling steps of one image. */
 export function steps(count: number) {
   return {

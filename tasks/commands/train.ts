@@ -7,7 +7,7 @@ import { openBase } from "../device.ts";
 import { UsageError } from "../errors.ts";
 import { openKinds, trainingSamples } from "../jobs/dataset.ts";
 import { fitTrainingTo, memoryBudget } from "../jobs/memory.ts";
-import { encodeViews, train } from "../jobs/training.ts";
+import { encodeViews, train, unmasked } from "../jobs/training.ts";
 import { validationSheet } from "../jobs/validation.ts";
 import * as shared from "./shared.ts";
 
@@ -57,6 +57,11 @@ export default defineCommand({
       description: "Word of the model's vocabulary from which the embeddings start.",
       default: "defect",
     },
+    maskedLoss: {
+      type: "boolean",
+      description: "Count the loss inside the mask only, the paper's way; without it as plain textual inversion does.",
+      default: true,
+    },
     lossNormalization: {
       type: "string",
       description: "Divide the masked loss by the mask's area, or by the whole latent as the official code does.",
@@ -70,14 +75,7 @@ export default defineCommand({
       choices: ["paper", "off"],
       default: "paper",
     },
-    augmentedCopies: {
-      type: "integer",
-      unit: "copies",
-      description: "Augmented views of each pair; their latents are made once, before training.",
-      default: 24,
-      min: 1,
-      max: 10000,
-    },
+    augmentedCopies: shared.augmentedCopies,
     validationSteps: {
       type: "integer",
       unit: "steps",
@@ -125,7 +123,8 @@ export default defineCommand({
     );
     const sizes = { batch: options.trainBatchSize, tokens: options.numVectors, spatial, area, kinds: kinds.length };
     const fitted = fitTrainingTo(budget, options.memory !== undefined, base.config, sizes, context);
-    const items = await encodeViews(defectItems, base, samples, options, "view", context);
+    const views = await encodeViews(defectItems, base, samples, options, "view", context);
+    const items = options.maskedLoss ? views : unmasked(views);
     using inversion = new Inversion(base, items, {
       tokens: options.numVectors,
       spatialTokens: options.numSpatialVectors,

@@ -12,12 +12,13 @@ import { Inversion } from "../../src/anomaly/inversion.ts";
 import type { ReweightingForm } from "../../src/anomaly/sampler.ts";
 import { defectItems } from "../../src/anomaly/training_set.ts";
 import { promptTemplates } from "../../src/data/prompts.ts";
+import type { SamplerKind } from "../../src/diffusion/sampling.ts";
 import { UserError } from "../../src/errors.ts";
 import type { Context } from "../command.ts";
 import { type Kind, trainingSamples } from "./dataset.ts";
 import { existsFile, readProduct } from "./files.ts";
 import { makePairs } from "./pairs.ts";
-import { EMBEDDINGS, encodeViews, train } from "./training.ts";
+import { EMBEDDINGS, encodeViews, train, unmasked } from "./training.ts";
 
 /** Which parts of the method a baseline keeps. */
 export interface InversionPreset {
@@ -28,7 +29,7 @@ export interface InversionPreset {
 }
 
 /** Names of the presets. */
-export const INVERSIONS = ["textual-inversion", "prompt-to-prompt", "blended-diffusion"] as const;
+export const INVERSIONS = ["textual-inversion", "prompt-to-prompt", "blended-diffusion", "no-spatial"] as const;
 /** One of {@linkcode INVERSIONS}. */
 export type InversionName = typeof INVERSIONS[number];
 
@@ -41,6 +42,7 @@ export const inversionPresets: Readonly<Record<InversionName, InversionPreset>> 
     maskedLoss: true,
     reweighting: "off",
   },
+  "no-spatial": { title: "Everything but the spatial embedding", maskedLoss: true, reweighting: "official" },
 };
 
 /** What to learn and to make. */
@@ -59,13 +61,12 @@ export interface InversionRun {
   readonly initializerToken: string;
   readonly checkpointingSteps: number;
   readonly batchSize: number;
+  readonly augmentedCopies: number;
   readonly steps: number;
+  readonly sampler: SamplerKind;
   readonly eta: number;
   readonly guidanceScale: number;
 }
-
-/** Augmented views of each training pair, as `train` makes them. */
-const COPIES = 24;
 
 /** Checkpoints kept while the tokens are learned. */
 const CHECKPOINTS = 2;
@@ -92,6 +93,7 @@ export async function makeInversionBaseline(
       seed: run.seed,
       batch: run.batchSize,
       steps: run.steps,
+      sampler: run.sampler,
       eta: run.eta,
       guidance: run.guidanceScale,
       reweighting: preset.reweighting,
@@ -108,10 +110,9 @@ export async function makeInversionBaseline(
 /** Learns the tokens of every kind and leaves them in the run folder. */
 async function learn(base: BaseModel, kinds: readonly Kind[], run: InversionRun, context: Context): Promise<void> {
   const { maskedLoss } = inversionPresets[run.method];
-  const options = { seed: run.seed, augmentation: "paper", augmentedCopies: COPIES } as const;
+  const options = { seed: run.seed, augmentation: "paper", augmentedCopies: run.augmentedCopies } as const;
   const views = await encodeViews(defectItems, base, await trainingSamples(kinds), options, "view", context);
-  const everywhere = new Float32Array(base.latentSide ** 2).fill(1);
-  const items = maskedLoss ? views : views.map((item) => ({ ...item, latentMask: everywhere }));
+  const items = maskedLoss ? views : unmasked(views);
   using inversion = new Inversion(base, items, {
     tokens: run.numVectors,
     spatialTokens: 0,

@@ -60,6 +60,11 @@ interface ViewFlags {
   readonly augmentedCopies: number;
 }
 
+/** The items with a loss that counts everywhere: plain textual inversion (the paper's ablation of its masked loss). */
+export function unmasked(items: readonly InversionItem[]): InversionItem[] {
+  return items.map((item) => ({ ...item, latentMask: new Float32Array(item.latentMask.length).fill(1) }));
+}
+
 /** Makes the latents of all augmented views, with progress. `make` is `defectItems` or `maskItems`. */
 export async function encodeViews(
   make: typeof defectItems,

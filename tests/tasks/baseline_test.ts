@@ -128,8 +128,26 @@ test("the presets learn tokens without a spatial encoder, draw into the same ima
   await shop.good(`baseline --method prompt-to-prompt ${line} --train-run @inversion --out @replaced`);
   assert.ok(manifest<ManifestRecord>("replaced").every(({ settings }) => settings.reweighting === "replace"));
   assert.notDeepEqual(pairs("replaced"), pairs("inversion"));
+  // The paper's ablation without the spatial embedding: masked tokens, and attention re-weighting.
+  await shop.good(`baseline --method no-spatial ${line} --train-run @blended --out @no-spatial`);
+  assert.ok(manifest<ManifestRecord>("no-spatial").every(({ settings }) => settings.reweighting === "official"));
+  assert.notDeepEqual(pairs("no-spatial"), pairs("blended"));
   await shop.good("baseline --out @inversion --resume --count 3");
   assert.equal(manifest("inversion").length, 6);
+});
+
+test("train --no-masked-loss learns from the whole picture, the baselines from fewer copies where asked", async () => {
+  const line = "--data @data --part weave --model @model --max-train-steps 3 --train-batch-size 2 --augmented-copies 2";
+  await shop.good(`train ${line} --validation-steps 0 --out @masked`);
+  await shop.good(`train ${line} --validation-steps 0 --no-masked-loss --out @unmasked`);
+  const read = (folder: string) => {
+    const file = shop.file(folder, "embeddings.safetensors");
+    return decodeEmbedding(Deno.readFileSync(file), file);
+  };
+  assert.ok(read("unmasked").spatial);
+  assert.notDeepEqual(read("unmasked").table, read("masked").table);
+  const { err } = await shop.good(`baseline --method no-spatial ${line} --count 1 --steps 2 --out @few`);
+  assert.match(err, /encoding: 8 views/); // two kinds, two pairs each, two copies
 });
 
 test("mistakes: one line each, and nothing is written", async () => {
