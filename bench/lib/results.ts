@@ -1,0 +1,147 @@
+/** Results of a bench: their file, their table, and the comparison of two. */
+
+import type { Timing } from "./cases.ts";
+import type { HostFigures } from "./host.ts";
+import type { Limits } from "./limits.ts";
+import { type Rival, rivals } from "./rivals.ts";
+
+/** One measured case. */
+export interface CaseResult {
+  readonly name: string;
+  readonly group: "ops" | "networks" | "jobs";
+  /** FLOPs and least bytes of one of `repeats`. */
+  readonly flops: number;
+  readonly bytes?: number;
+  /** Layers, steps or images in a timed run; times are of one. */
+  readonly repeats: number;
+  readonly ours: Timing;
+  /** A time, or why there is none. */
+  readonly rivals: Partial<Record<Rival, Timing | { readonly failed: string }>>;
+  /** Relative difference of each rival's output to ours. */
+  readonly off: Partial<Record<Rival, number>>;
+}
+
+/** The file of a run. */
+export interface BenchResults {
+  readonly format: "anomalydiffusion-bench";
+  readonly version: 1;
+  /** ISO date and time. */
+  readonly date: string;
+  readonly program: string;
+  readonly quick: boolean;
+  readonly machine: {
+    readonly adapter: string;
+    readonly vendor: string;
+    readonly software: boolean;
+    readonly deno: string;
+    readonly system: string;
+    readonly processors: number;
+  };
+  readonly limits: Limits;
+  readonly cases: readonly CaseResult[];
+  readonly host: readonly HostFigures[];
+}
+
+/** Milliseconds with three figures. */
+export function ms(value: number): string {
+  return value >= 100
+    ? value.toFixed(0)
+    : value >= 10
+    ? value.toFixed(1)
+    : value >= 1
+    ? value.toFixed(2)
+    : value.toFixed(3);
+}
+
+/** What a case reaches of the adapter's limit, as a share; undefined where neither FLOPs nor bytes are counted. */
+export function shareOfLimit({ flops, bytes, ours }: CaseResult, { matmul, copy }: Limits): number | undefined {
+  if (bytes) return bytes / ours.median / 1e6 / copy.gbps;
+  return flops ? flops / ours.median / 1e6 / matmul.gflops : undefined;
+}
+
+/** How many times as long a rival takes; undefined where it has no time. */
+export function advantage(result: CaseResult, rival: Rival): number | undefined {
+  const theirs = result.rivals[rival];
+  return theirs && "median" in theirs ? theirs.median / result.ours.median : undefined;
+}
+
+/** Heads and rows of the table. */
+export function tableOf({ cases, limits }: BenchResults): { head: string[]; rows: string[][] } {
+  const percent = (share?: number) => share === undefined ? "" : `${(100 * share).toFixed(0)} %`;
+  const head = ["", "ours, ms", "GFLOP/s", "of the limit", ...rivals.flatMap((rival) => [`${rival}, ms`, "× ours"])];
+  const rows = cases.map((result) => [
+    result.name,
+    ms(result.ours.median),
+    result.flops ? (result.flops / result.ours.median / 1e6).toFixed(1) : "",
+    percent(shareOfLimit(result, limits)),
+    ...rivals.flatMap((rival) => {
+      const theirs = result.rivals[rival], times = advantage(result, rival);
+      if (!theirs) return ["", ""];
+      return "failed" in theirs ? ["failed", ""] : [ms(theirs.median), times!.toFixed(2)];
+    }),
+  ]);
+  return { head, rows };
+}
+
+/** The gradient's cost against the forward pass, where both were measured. */
+export function gradientRatio(cases: readonly CaseResult[]): number | undefined {
+  const of = (start: string) => cases.find(({ name }) => name.startsWith(start))?.ours.median;
+  const forward = of("U-Net forward,"), both = of("U-Net forward + gradient");
+  return forward && both ? both / forward : undefined;
+}
+
+/** Lines of text for the terminal. */
+export function report(results: BenchResults): string[] {
+  const { limits, machine } = results, { head, rows } = tableOf(results);
+  const widths = head.map((text, i) => Math.max(text.length, ...rows.map((row) => row[i].length)));
+  const line = (row: readonly string[]) =>
+    row.map((text, i) => i ? text.padStart(widths[i]) : text.padEnd(widths[i])).join("  ");
+  const lines = [
+    `${machine.adapter}, Deno ${machine.deno}, ${machine.processors} processors`,
+    `best matmul ${limits.matmul.gflops.toFixed(1)} GFLOP/s (${limits.matmul.what}), ` +
+    `best copy ${limits.copy.gbps.toFixed(1)} GB/s (${limits.copy.what})`,
+    "",
+    line(head),
+    ...rows.map(line),
+  ];
+  const ratio = gradientRatio(results.cases);
+  if (ratio) lines.push("", `U-Net forward + gradient takes ${ratio.toFixed(2)} × the forward pass`);
+  for (const { name, steps, step, host, growth } of results.host) {
+    const mib = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+    lines.push(
+      `${name}: ${steps} steps of ${ms(step)} ms, JavaScript at most ${(100 * host / step).toFixed(1)} %; growth ` +
+        `device ${mib(growth.device)}, heap ${mib(growth.heap)}, process ${mib(growth.process)}`,
+    );
+  }
+  return lines;
+}
+
+/** Ours now against ours then. */
+export interface Change {
+  readonly name: string;
+  readonly then: number;
+  readonly now: number;
+  /** now / then: above 1 is slower. */
+  readonly ratio: number;
+}
+
+/**
+ * Compares two runs case by case.
+ * @throws Error where they have no case in common
+ */
+export function compareResults(then: BenchResults, now: BenchResults): Change[] {
+  const before = new Map(then.cases.map((result) => [result.name, result]));
+  const changes = now.cases.flatMap(({ name, ours: { median } }) => {
+    const old = before.get(name)?.ours.median;
+    return old === undefined ? [] : [{ name, then: old, now: median, ratio: median / old }];
+  });
+  if (changes.length === 0) throw new Error("the two runs have no case in common");
+  return changes;
+}
+
+/** A file's results. */
+export function parseResults(text: string, label: string): BenchResults {
+  const found = JSON.parse(text) as BenchResults;
+  if (found?.format !== "anomalydiffusion-bench" || found.version !== 1) throw new Error(`${label} is no bench result`);
+  return found;
+}

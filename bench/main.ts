@@ -1,0 +1,170 @@
+/**
+ * Measures ours against onnxruntime-web's WebGPU and WebAssembly providers and against the adapter's own limits, in one
+ * process and in turns. Prints a table; writes `<date>-<adapter>.json` and a page beside it.
+ *
+ *     deno task bench [--quick] [--filter words] [--soak] [--compare FILE [--threshold 1.15]] [--out FOLDER]
+ *
+ * @module
+ */
+
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import os from "node:os";
+import { join, resolve } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { Gpu } from "../src/gpu/device.ts";
+import { selectBackend } from "../tasks/adapter.ts";
+import { VERSION } from "../tasks/version.ts";
+import { opCases } from "./lib/cases_ops.ts";
+import { networkCases } from "./lib/cases_networks.ts";
+import { jobCases } from "./lib/cases_jobs.ts";
+import { hostFigures } from "./lib/host.ts";
+import { betterLimits, measureLimits } from "./lib/limits.ts";
+import { measure } from "./lib/measure.ts";
+import { benchPage } from "./lib/page.ts";
+import { type BenchResults, type CaseResult, compareResults, ms, parseResults, report } from "./lib/results.ts";
+import { type Rival, rivals } from "./lib/rivals.ts";
+
+const HELP = `deno task bench [flags]
+  --quick            small networks, few runs: to see that everything works
+  --filter WORDS     only cases whose name holds all of these words (repeat the flag)
+  --rivals LIST      ${rivals.join(",")} (default: all; none: ours alone)
+  --width N          channels of the U-Net (default 128)
+  --autoencoder N    channels of the autoencoder (default 32)
+  --rounds N         runs of each side (default 7)
+  --soak             500 steps of training and sampling: JavaScript's share, growth of memory
+  --compare FILE     ratios to an earlier run; exit code 1 past --threshold
+  --threshold RATIO  slower than this is a regression (default 1.15)
+  --out FOLDER       where the results go (default bench/results; --quick: nowhere)
+`;
+
+/** File name of a run: 2026-11-24-llvmpipe-llvm-15-0-6-256-bits. */
+function fileName({ date, machine }: BenchResults): string {
+  return `${date.slice(0, 10)}-${machine.adapter.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "")}`;
+}
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    args: Deno.args,
+    options: {
+      quick: { type: "boolean", default: false },
+      filter: { type: "string", multiple: true, default: [] },
+      rivals: { type: "string" },
+      width: { type: "string" },
+      autoencoder: { type: "string" },
+      rounds: { type: "string" },
+      soak: { type: "boolean", default: false },
+      compare: { type: "string" },
+      threshold: { type: "string", default: "1.15" },
+      out: { type: "string" },
+      help: { type: "boolean", short: "h", default: false },
+    },
+  });
+  if (values.help) {
+    console.log(HELP);
+    return 0;
+  }
+  const { quick } = values, words = values.filter.flatMap((text) => text.split(/\s+/));
+  const number = (text: string | undefined, otherwise: number) => {
+    const value = text === undefined ? otherwise : Number(text);
+    if (!(value > 0)) throw new Error(`${text} is not a number above 0`);
+    return value;
+  };
+  const against = values.rivals === undefined
+    ? [...rivals]
+    : values.rivals.split(",").filter((name) => name !== "none");
+  for (const name of against) {
+    if (!(rivals as readonly string[]).includes(name)) {
+      throw new Error(`--rivals knows ${rivals.join(", ")}, not ${name}`);
+    }
+  }
+  const threshold = number(values.threshold, 1.15);
+  // deno task changes to the project's folder.
+  const here = (path: string) => resolve(Deno.env.get("INIT_CWD") ?? ".", path);
+  const earlier = values.compare && parseResults(await readFile(here(values.compare), "utf8"), values.compare);
+  const wanted = ({ name }: { readonly name: string }) => words.every((word) => name.includes(word));
+
+  selectBackend();
+  using gpu = await Gpu.open();
+  console.log(`${gpu.info.description || gpu.info.device}: the adapter's limits …`);
+  let limits = await measureLimits(gpu, quick);
+  const sizes = {
+    width: number(values.width, quick ? 32 : 128),
+    side: quick ? 16 : 32,
+    autoencoderWidth: number(values.autoencoder, 32),
+  };
+  const rounds = number(values.rounds, quick ? 3 : 7);
+  const cases: CaseResult[] = [];
+  for (
+    const entry of [
+      ...opCases(gpu, () => limits, quick),
+      ...networkCases(gpu, sizes),
+      ...jobCases(gpu, quick),
+    ].filter(wanted)
+  ) {
+    const result = await measure(await entry.open(), against as Rival[], rounds);
+    cases.push(result);
+    const others = against.map((name) => {
+      const theirs = result.rivals[name as Rival];
+      return theirs ? `, ${name} ${"failed" in theirs ? `failed: ${theirs.failed}` : `${ms(theirs.median)} ms`}` : "";
+    });
+    console.log(`${entry.name}: ${ms(result.ours.median)} ms${others.join("")}`);
+    gpu.trim();
+  }
+  // Once more at the end: other work on the machine can only make a limit look lower.
+  limits = betterLimits(limits, await measureLimits(gpu, quick));
+  const soaked = values.soak ? 500 : quick ? 4 : 40;
+  const host = words.length && !values.soak ? [] : await hostFigures(gpu, soaked);
+  const results: BenchResults = {
+    format: "anomalydiffusion-bench",
+    version: 1,
+    date: new Date().toISOString(),
+    program: VERSION,
+    quick,
+    machine: {
+      adapter: gpu.info.description || gpu.info.device,
+      vendor: gpu.info.vendor,
+      software: gpu.info.isFallbackAdapter,
+      deno: Deno.version.deno,
+      system: `${os.type()} ${os.arch()}`,
+      processors: os.availableParallelism(),
+    },
+    limits,
+    cases,
+    host,
+  };
+  console.log();
+  for (const line of report(results)) console.log(line);
+  if (values.out !== undefined || !quick) {
+    const folder = values.out ? here(values.out) : fileURLToPath(new URL("results", import.meta.url));
+    await mkdir(folder, { recursive: true });
+    const file = join(folder, fileName(results));
+    await writeFile(`${file}.json`, `${JSON.stringify(results, null, 1)}\n`);
+    await writeFile(`${file}.html`, benchPage(results));
+    console.log(`\n${file}.json and .html`);
+  }
+  const wrong = cases.filter(({ off }) => Object.values(off).some((value) => value > 1e-3));
+  for (const { name, off } of wrong) console.error(`${name}: outputs differ: ${JSON.stringify(off)}`);
+  if (!earlier) return wrong.length ? 1 : 0;
+  if (earlier.machine.adapter !== results.machine.adapter) {
+    console.log(`\n${values.compare} is of another adapter: ${earlier.machine.adapter}`);
+  }
+  console.log(`\nagainst ${values.compare} (${earlier.date.slice(0, 10)}):`);
+  const changes = compareResults(earlier, results);
+  for (const { name, then, now, ratio } of changes) {
+    const verdict = ratio > threshold ? "  SLOWER" : "";
+    console.log(`${ratio.toFixed(2)} ×  ${ms(then)} → ${ms(now)} ms  ${name}${verdict}`);
+  }
+  return wrong.length || changes.some(({ ratio }) => ratio > threshold) ? 1 : 0;
+}
+
+if (import.meta.main) {
+  try {
+    process.exitCode = await main();
+  } catch (error) {
+    console.error(`error: ${(error as Error).message}`);
+    if (Deno.env.get("ANOMALYDIFFUSION_DEBUG")) console.error(error);
+    process.exitCode = 2;
+  }
+}
