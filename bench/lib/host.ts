@@ -1,6 +1,6 @@
 /**
- * How much of a step is JavaScript, and whether memory grows: many steps back to back, with the time between the waits for
- * the adapter counted as the host's. That is an upper limit: while the host works, the adapter does too.
+ * How much of a step is JavaScript, and whether memory grows: many steps back to back, with all time outside of
+ * waits and submits counted as JavaScript's. That is an upper limit: while the host works, the adapter does too.
  */
 
 import { BaseModel } from "../../src/anomaly/base_model.ts";
@@ -19,26 +19,36 @@ export interface HostFigures {
   readonly growth: { readonly device: number; readonly heap: number; readonly process: number };
 }
 
-/** Milliseconds that `gpu` is waited for, from now on. */
+/**
+ * Milliseconds that are not JavaScript's, from now on: waits for results, and the queue's `submit`, in which a software
+ * adapter runs what was submitted before.
+ */
 function watchWaits(gpu: Gpu): { waited: number; stop(): void } {
+  const { queue } = gpu.device, { read, settle } = gpu, submit = queue.submit;
+  let waiting = 0;
   const watch = {
     waited: 0,
     stop() {
-      gpu.read = read;
-      gpu.settle = settle;
+      Object.assign(gpu, { read, settle });
+      queue.submit = submit;
     },
   };
-  const { read, settle } = gpu;
   const timed = <A extends unknown[], R>(wait: (...args: A) => Promise<R>) => async (...args: A): Promise<R> => {
     const start = performance.now();
+    waiting++;
     try {
       return await wait.apply(gpu, args);
     } finally {
+      waiting--;
       watch.waited += performance.now() - start;
     }
   };
-  gpu.read = timed(read);
-  gpu.settle = timed(settle);
+  Object.assign(gpu, { read: timed(read), settle: timed(settle) });
+  queue.submit = (buffers) => {
+    const start = performance.now();
+    submit.call(queue, buffers);
+    if (!waiting) watch.waited += performance.now() - start;
+  };
   return watch;
 }
 
@@ -97,10 +107,10 @@ export async function hostFigures(gpu: Gpu, steps: number): Promise<HostFigures[
       }),
     );
   }
-  const settings = { ...pairSettings, batch: 1, steps: chunk };
+  const whole = Math.min(50, Math.ceil(steps / 2)), settings = { ...pairSettings, batch: 1, steps: whole };
   using generator = new PairGenerator(base, benchEmbedding(base), settings);
   figures.push(
-    await observe(gpu, "sampling, small model, batch 1, with encode and decode", steps, chunk, async () => {
+    await observe(gpu, "sampling, small model, batch 1, with encode and decode", steps, whole, async () => {
       await Array.fromAsync(generator.generate([benchPair(base.side, 0)]));
     }),
   );
