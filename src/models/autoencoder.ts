@@ -15,7 +15,8 @@ import type { AutoencoderConfig } from "../weights/config.ts";
 /** Prefix of the autoencoder's parameters in a checkpoint. */
 export const AUTOENCODER_PREFIX = "first_stage_model";
 
-const EPS = 1e-6;
+/** Added to the variance in every norm. */
+export const EPS = 1e-6;
 
 function block(p: Parameters, config: AutoencoderConfig, at: string, x: Tensor, channels: number): Tensor {
   return scope(at, () => {
@@ -60,12 +61,28 @@ export function encode(config: AutoencoderConfig, p: Parameters, image: Tensor):
       h = scope(name, () => convLayer(p, name, h, h.shape[3], 3, { stride: 2, padding: [0, 1, 0, 1] }));
     }
   });
-  h = middle(p, config, `${at}.mid`, h);
+  return encoderHead(config, p, h);
+}
+
+/** The end of the encoder, at the latent's resolution: middle blocks and what makes moments of them. */
+export function encoderHead(config: AutoencoderConfig, p: Parameters, x: Tensor): Tensor {
+  const at = `${AUTOENCODER_PREFIX}.encoder`, h = middle(p, config, `${at}.mid`, x);
   return scope(`${at}.conv_out`, () => {
     const normed = groupNormLayer(p, `${at}.norm_out`, h, { groups: config.numGroups, eps: EPS, activation: "silu" });
     const moments = convLayer(p, `${at}.conv_out`, normed, 2 * config.zChannels);
     return convLayer(p, `${AUTOENCODER_PREFIX}.quant_conv`, moments, 2 * config.embedDim, 1);
   });
+}
+
+/** The start of the decoder, at the latent's resolution: from z to the output of the middle blocks. */
+export function decoderStem(config: AutoencoderConfig, p: Parameters, z: Tensor): Tensor {
+  const at = `${AUTOENCODER_PREFIX}.decoder`, levels = config.channelMult.length;
+  const latent = convLayer(p, `${AUTOENCODER_PREFIX}.post_quant_conv`, z, config.zChannels, 1);
+  const h = scope(
+    `${at}.conv_in`,
+    () => convLayer(p, `${at}.conv_in`, latent, config.channels * config.channelMult[levels - 1]),
+  );
+  return middle(p, config, `${at}.mid`, h);
 }
 
 /**
@@ -75,12 +92,7 @@ export function encode(config: AutoencoderConfig, p: Parameters, image: Tensor):
  */
 export function decode(config: AutoencoderConfig, p: Parameters, z: Tensor): Tensor {
   const at = `${AUTOENCODER_PREFIX}.decoder`, levels = config.channelMult.length;
-  const latent = convLayer(p, `${AUTOENCODER_PREFIX}.post_quant_conv`, z, config.zChannels, 1);
-  let h = scope(
-    `${at}.conv_in`,
-    () => convLayer(p, `${at}.conv_in`, latent, config.channels * config.channelMult[levels - 1]),
-  );
-  h = middle(p, config, `${at}.mid`, h);
+  let h = decoderStem(config, p, z);
   for (let level = levels - 1; level >= 0; level--) {
     for (let k = 0; k <= config.numResBlocks; k++) {
       h = block(p, config, `${at}.up.${level}.block.${k}`, h, config.channels * config.channelMult[level]);
