@@ -13,6 +13,7 @@ import { Scratch } from "../graph/scratch.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { input } from "../graph/variable.ts";
 import { decode, encode } from "../models/autoencoder.ts";
+import { TiledAutoencoder } from "../models/tiled_autoencoder.ts";
 import { TOKEN_TABLE } from "../models/text_tower.ts";
 import { Parameters } from "../nn/parameters.ts";
 import { downsamplingFactor, type ModelConfig } from "../weights/config.ts";
@@ -49,6 +50,8 @@ export class BaseModel implements Disposable {
   readonly #programs = new Map<string, Compiled<{ y: Tensor }>>();
   #table: Float32Array | undefined;
   #batch: number | undefined;
+  /** Where even one image is too large: the autoencoder in bands. */
+  #tiled: TiledAutoencoder | undefined;
 
   /**
    * @param path model folder: `config.json`, `*.safetensors`, `vocab.txt`
@@ -114,7 +117,9 @@ export class BaseModel implements Disposable {
           decode(this.config.autoencoder, this.parameters, z),
           encode(this.config.autoencoder, this.parameters, x),
         ];
-        if (batch > 1 && both.some((y) => Math.max(...plan([y]).slotBytes) > most)) continue;
+        const fits = both.every((y) => Math.max(...plan([y]).slotBytes) <= most);
+        if (batch > 1 && !fits) continue;
+        if (!fits) this.#tiled = new TiledAutoencoder(this.gpu, this.config.autoencoder, this.parameters, most);
       }
       return this.#batch = batch;
     }
@@ -127,6 +132,19 @@ export class BaseModel implements Disposable {
       this.#programs.set(name, program);
     }
     return program;
+  }
+
+  async #banded(
+    items: readonly Float32Array[],
+    run: (item: Float32Array) => Promise<Float32Array>,
+    onItem?: () => void,
+  ): Promise<Float32Array[]> {
+    const results: Float32Array[] = [];
+    for (const item of items) {
+      results.push(await run(item));
+      onItem?.();
+    }
+    return results;
   }
 
   async #batched(
@@ -155,8 +173,10 @@ export class BaseModel implements Disposable {
    * @returns each [h, w, 2·C]: mean ‖ log-variance
    */
   encode(images: readonly Float32Array[], onItem?: () => void): Promise<Float32Array[]> {
+    const batch = this.autoencoderBatch, tiled = this.#tiled;
+    if (tiled) return this.#banded(images, (image) => tiled.encode(image, [this.side, this.side]), onItem);
     const program = this.#program("encode", () => {
-      const x = input("x", [this.autoencoderBatch, this.side, this.side, 3]);
+      const x = input("x", [batch, this.side, this.side, 3]);
       return encode(this.config.autoencoder, this.parameters, x);
     });
     return this.#batched(program, images, onItem);
@@ -168,12 +188,14 @@ export class BaseModel implements Disposable {
    * @returns each [side, side, 3], about [−1, 1]
    */
   decode(latents: readonly Float32Array[], onItem?: () => void): Promise<Float32Array[]> {
+    const batch = this.autoencoderBatch, tiled = this.#tiled, scale = 1 / this.config.scaleFactor;
+    const scaled = latents.map((z) => z.map((v) => v * scale));
+    if (tiled) return this.#banded(scaled, (z) => tiled.decode(z, [this.latentSide, this.latentSide]), onItem);
     const program = this.#program("decode", () => {
-      const x = input("x", [this.autoencoderBatch, this.latentSide, this.latentSide, this.latentChannels]);
+      const x = input("x", [batch, this.latentSide, this.latentSide, this.latentChannels]);
       return decode(this.config.autoencoder, this.parameters, x);
     });
-    const scale = 1 / this.config.scaleFactor;
-    return this.#batched(program, latents.map((z) => z.map((v) => v * scale)), onItem);
+    return this.#batched(program, scaled, onItem);
   }
 
   /** A latent from moments [h, w, 2·C]: (mean + σ·noise) · scaleFactor, log-variance clamped to [−30, 20]. */

@@ -89,13 +89,13 @@ export class TiledAutoencoder {
 
   /**
    * @param parameters the autoencoder's; shared with whatever else uses them
-   * @param bandBytes about what a band may take on the device; bands are two rows at least
+   * @param bandBytes about what a band may take on the device, 64 MiB at most; bands are two rows at least
    */
   constructor(gpu: Gpu, config: AutoencoderConfig, parameters: Parameters, bandBytes = BAND_BYTES) {
     this.#gpu = gpu;
     this.#config = config;
     this.#parameters = parameters;
-    this.#bandBytes = bandBytes;
+    this.#bandBytes = Math.min(bandBytes, BAND_BYTES);
   }
 
   /**
