@@ -1,0 +1,131 @@
+/**
+ * Finds the number of steps at which few-step sampling stays within the seed spread of 200-step DDIM on the small model, and
+ * writes `few-steps-<date>.json` and `.md`.
+ *
+ *     deno run -A bench/few_steps.ts --train-run runs/demo/train [--count 8] [--seeds 3] [--out bench/results]
+ *
+ * @module
+ */
+
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import type { AnomalyEmbedding } from "../src/anomaly/embedding.ts";
+import { type GeneratedPair, PairGenerator, type PairJob } from "../src/anomaly/generate.ts";
+import { resizeMask } from "../src/data/augment.ts";
+import { loadImage } from "../src/data/image.ts";
+import { type SamplerKind, samplerKinds } from "../src/diffusion/sampling.ts";
+import { Random } from "../src/random/philox.ts";
+import { partsFolder } from "../tasks/assets.ts";
+import { openBase, openGpu } from "../tasks/device.ts";
+import { openKinds } from "../tasks/jobs/dataset.ts";
+import { maskGround, placedMask } from "../tasks/jobs/masks.ts";
+import { readEmbedding } from "../tasks/jobs/training.ts";
+import { benchEmbedding, pairSettings } from "./lib/cases_jobs.ts";
+import {
+  deviation,
+  type FewSteps,
+  fewStepsTable,
+  figuresOf,
+  pictureDistance,
+  type Row,
+  type Way,
+} from "./lib/few_steps.ts";
+
+if (import.meta.main) {
+  const { values } = parseArgs({
+    options: {
+      "train-run": { type: "string" },
+      data: { type: "string" },
+      count: { type: "string", default: "8" },
+      seeds: { type: "string", default: "3" },
+      reference: { type: "string", default: "200" },
+      ddim: { type: "string", default: "20,50,100" },
+      dpm: { type: "string", default: "6,8,10,12,16,20,30" },
+      guidance: { type: "string", default: "3" },
+      batch: { type: "string", default: "4" },
+      out: { type: "string", default: fileURLToPath(new URL("results", import.meta.url)) },
+    },
+  });
+  const [count, seeds, reference, guidance, batch] = [
+    values.count,
+    values.seeds,
+    values.reference,
+    values.guidance,
+    values.batch,
+  ].map(Number);
+  if (!(seeds >= 2)) throw new Error("a spread needs --seeds 2 or more");
+  const base = await openBase(undefined), gpu = await openGpu();
+  const kinds = openKinds({ data: values.data ?? partsFolder() });
+  // Without a training run only the machinery is tried: an untrained embedding draws nothing of sense.
+  let embedding: AnomalyEmbedding, chosen = kinds;
+  if (values["train-run"]) {
+    ({ embedding } = await readEmbedding(values["train-run"], "train", base));
+    chosen = kinds.filter(({ key }) => embedding.keys.includes(key));
+  } else {
+    chosen = kinds.slice(0, 1);
+    embedding = { ...benchEmbedding(base), keys: chosen.map(({ key }) => key) };
+  }
+  const jobs: PairJob[] = [];
+  for (const kind of chosen) {
+    const ground = await maskGround(kind, base.side);
+    for (let index = 0; index < count; index++) {
+      const source = await loadImage(new Random(0, `source/${kind.key}`, index).pick(kind.part.good));
+      const mask = resizeMask(placedMask(ground, 0, kind.key, index), source.width, source.height);
+      jobs.push({ index, key: kind.key, source, mask });
+    }
+  }
+  const sample = async (way: Way, seed: number): Promise<{ pairs: GeneratedPair[]; seconds: number }> => {
+    const start = performance.now();
+    using generator = new PairGenerator(base, embedding, { ...pairSettings, ...way, guidance, batch, seed });
+    const made = await Array.fromAsync(generator.generate(jobs));
+    const seconds = (performance.now() - start) / 1000 / jobs.length;
+    console.log(`${way.sampler} η=${way.eta} ${way.steps} steps, seed ${seed}: ${seconds.toFixed(1)} s a pair`);
+    return { pairs: jobs.map((job) => made.find((pair) => pair.job === job)!), seconds };
+  };
+  const list = (text: string) => text.split(",").filter(Boolean).map(Number);
+  const referenceWay: Way = { sampler: "ddim", steps: reference, eta: 1 };
+  const references: { pairs: GeneratedPair[]; seconds: number }[] = [];
+  for (let seed = 0; seed < seeds; seed++) references.push(await sample(referenceWay, seed));
+  const ode = await sample({ ...referenceWay, eta: 0 }, 0);
+  const bySeed = references.map(({ pairs }) => figuresOf(pairs)), distances: number[] = [];
+  for (let a = 0; a < seeds; a++) {
+    for (let b = 0; b < a; b++) distances.push(pictureDistance(references[a].pairs, references[b].pairs));
+  }
+  const ways: Way[] = [
+    { ...referenceWay, eta: 0 },
+    ...list(values.ddim).flatMap((steps) => [0, 1].map((eta): Way => ({ sampler: "ddim", steps, eta }))),
+    ...list(values.dpm).map((steps): Way => ({ sampler: samplerKinds[1] as SamplerKind, steps, eta: 0 })),
+  ];
+  const rows: Row[] = [];
+  for (const [i, way] of ways.entries()) {
+    const { pairs, seconds } = i === 0 ? ode : await sample(way, 0), figures = figuresOf(pairs);
+    rows.push({
+      way,
+      seconds,
+      ...figures,
+      off: deviation(figures, bySeed),
+      toReference: pictureDistance(pairs, references[0].pairs),
+      toOde: pictureDistance(pairs, ode.pairs),
+    });
+  }
+  const result: FewSteps = {
+    format: "anomalydiffusion-few-steps",
+    date: new Date().toISOString(),
+    adapter: gpu.info.description || gpu.info.device,
+    model: base.config.name,
+    pairs: jobs.length,
+    seeds,
+    guidance,
+    reference: referenceWay,
+    references: bySeed,
+    seedDistance: distances.reduce((a, b) => a + b, 0) / distances.length,
+    rows,
+  };
+  const table = fewStepsTable(result), file = join(values.out, `few-steps-${result.date.slice(0, 10)}`);
+  await mkdir(values.out, { recursive: true });
+  await writeFile(`${file}.json`, `${JSON.stringify(result, null, 1)}\n`);
+  await writeFile(`${file}.md`, table);
+  console.log(`\n${table}\n${file}.json and .md`);
+}

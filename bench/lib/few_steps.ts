@@ -1,0 +1,118 @@
+/** How few sampling steps give what 200 of DDIM give: figures by sampler and steps, against what another seed changes. */
+
+import type { GeneratedPair } from "../../src/anomaly/generate.ts";
+import type { SamplerKind } from "../../src/diffusion/sampling.ts";
+
+/** One way to sample. */
+export interface Way {
+  readonly sampler: SamplerKind;
+  readonly steps: number;
+  readonly eta: number;
+}
+
+/** Means over all pairs of one way and seed. */
+export interface WayFigures {
+  /** Change inside the mask, 0 … 1, and the share of the mask that visibly changed. */
+  readonly changeInside: number;
+  readonly changedShare: number;
+}
+
+/** A way beside the reference. */
+export interface Row extends WayFigures {
+  readonly way: Way;
+  readonly seconds: number;
+  /** How far a figure is from the reference's mean over seeds, in standard deviations over seeds. */
+  readonly off: WayFigures;
+  /** Mean difference to the reference's picture of the same seed inside the mask, 0 … 1. */
+  readonly toReference: number;
+  /** The same to the reference without noise, which solves the ODE of the same start. */
+  readonly toOde: number;
+}
+
+/** Result of a run. */
+export interface FewSteps {
+  readonly format: "anomalydiffusion-few-steps";
+  readonly date: string;
+  readonly adapter: string;
+  readonly model: string;
+  readonly pairs: number;
+  readonly seeds: number;
+  readonly guidance: number;
+  readonly reference: Way;
+  /** The reference by seed. */
+  readonly references: readonly WayFigures[];
+  /** Mean difference inside the mask between the reference's pictures of two seeds. */
+  readonly seedDistance: number;
+  readonly rows: readonly Row[];
+}
+
+/** Largest deviation in a figure, in standard deviations over seeds, that counts as the seeds' own. */
+export const WITHIN = 2;
+
+const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
+
+/** Mean figures of some pairs. */
+export function figuresOf(pairs: readonly GeneratedPair[]): WayFigures {
+  return {
+    changeInside: mean(pairs.map(({ figures }) => figures.changeInside)),
+    changedShare: mean(pairs.map(({ figures }) => figures.changedShare)),
+  };
+}
+
+/** Mean absolute difference of a channel inside the masks, 0 … 1, between pictures of the same jobs in the same order. */
+export function pictureDistance(a: readonly GeneratedPair[], b: readonly GeneratedPair[]): number {
+  return mean(a.map(({ job: { mask }, image }, i) => {
+    let sum = 0, count = 0;
+    for (let p = 0; p < mask.data.length; p++) {
+      if (!mask.data[p]) continue;
+      for (let c = 0; c < 3; c++) sum += Math.abs(image.data[3 * p + c] - b[i].image.data[3 * p + c]);
+      count += 3;
+    }
+    return count ? sum / count / 255 : 0;
+  }));
+}
+
+/** How far figures are from those of several seeds, in their standard deviations (n − 1). */
+export function deviation(figures: WayFigures, seeds: readonly WayFigures[]): WayFigures {
+  const one = (of: (f: WayFigures) => number) => {
+    const values = seeds.map(of), centre = mean(values);
+    const spread = Math.sqrt(values.reduce((sum, v) => sum + (v - centre) ** 2, 0) / (values.length - 1));
+    return (of(figures) - centre) / spread;
+  };
+  return { changeInside: one((f) => f.changeInside), changedShare: one((f) => f.changedShare) };
+}
+
+/** Whether both figures are within the seeds' spread, and the picture is no further from the ODE's than another seed's. */
+export function holds({ off, toOde, toReference }: Row, { seedDistance }: Pick<FewSteps, "seedDistance">): boolean {
+  return Math.abs(off.changeInside) <= WITHIN && Math.abs(off.changedShare) <= WITHIN &&
+    Math.min(toOde, toReference) <= seedDistance;
+}
+
+const name = ({ sampler, steps, eta }: Way) => `${sampler}${sampler === "ddim" ? ` η=${eta}` : ""}, ${steps} steps`;
+
+/** The result as a Markdown table. */
+export function fewStepsTable(result: FewSteps): string {
+  const percent = (value: number) => `${(100 * value).toFixed(1)} %`, sigma = (value: number) => value.toFixed(1);
+  const { references, seedDistance, reference, pairs, seeds } = result;
+  return [
+    `${pairs} pairs, guidance ${result.guidance}, ${result.model}, ${result.adapter}, ${
+      result.date.slice(0, 10)
+    }. The ` +
+    `reference is ${name(reference)}, ${seeds} seeds: change inside ` +
+    `${references.map(({ changeInside }) => percent(changeInside)).join(", ")}; visibly changed ` +
+    `${references.map(({ changedShare }) => percent(changedShare)).join(", ")}; two seeds' pictures differ by ` +
+    `${
+      percent(seedDistance)
+    } inside the mask. In brackets: distance from the reference in standard deviations over its ` +
+    `seeds; a way holds within ${WITHIN} of them and with pictures no further away than another seed's.`,
+    "",
+    "| way | change inside | visibly changed | to the reference | to its ODE | seconds a pair | holds |",
+    "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
+    ...result.rows.map((row) =>
+      `| ${name(row.way)} | ${percent(row.changeInside)} (${sigma(row.off.changeInside)} σ) | ` +
+      `${percent(row.changedShare)} (${sigma(row.off.changedShare)} σ) | ${percent(row.toReference)} | ` +
+      `${percent(row.toOde)} | ${row.seconds.toFixed(1)} | ${holds(row, result) ? "yes" : "no"} |`
+    ),
+    "",
+  ].join("\n");
+}
