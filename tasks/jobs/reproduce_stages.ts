@@ -1,0 +1,195 @@
+/**
+ * The stages of a reproduction: other commands in folders below the run's. A stage that is done is marked so; a run that was
+ * killed goes on after the last mark, inside the stage from its newest checkpoint.
+ */
+
+import { join } from "node:path";
+import type { AnyCommand, Context } from "../command.ts";
+import baseline from "../commands/baseline.ts";
+import generate from "../commands/generate.ts";
+import generateMasks from "../commands/generate_masks.ts";
+import inspectTest from "../commands/inspect_test.ts";
+import inspectTrain from "../commands/inspect_train.ts";
+import train from "../commands/train.ts";
+import trainMasks from "../commands/train_masks.ts";
+import { complete, type Values } from "../flags.ts";
+import { RunFolder } from "../run_folder.ts";
+import { type Measure, type Recipe, recipeName, trainingName } from "./reproduce_tables.ts";
+
+/** Written in a stage's folder when it is done. */
+const DONE = "done";
+
+/** One stage. */
+export interface Stage {
+  readonly command: AnyCommand;
+  /** Below the run folder, with forward slashes. */
+  readonly folder: string;
+  readonly given: Values;
+}
+
+/** How much is done, the same for every row. */
+export interface Budget {
+  readonly model?: string;
+  readonly masks: "real" | "embeddings";
+  readonly count: number;
+  readonly trainSteps: number;
+  readonly maskTrainSteps: number;
+  readonly trainBatchSize: number;
+  readonly augmentedCopies: number;
+  readonly batchSize: number;
+  readonly steps: number;
+  readonly sampler: string;
+  readonly guidanceScale: number;
+  readonly inspectSteps: number;
+  readonly inspectWidth: number;
+  readonly inspectResolution: number;
+  readonly inspectBatchSize: number;
+  readonly inspectLearningRate: number;
+  readonly selection: "last" | "test-best";
+}
+
+/** Where a recipe's data sets lie: what is learned from, and what is tested on. */
+export interface DataFolders {
+  readonly train: string;
+  readonly test: string;
+}
+
+/** Folder of a recipe's pairs below the run folder. */
+export const pairsFolder = (seed: number, recipe: Recipe) => `seed-${seed}/pairs/${recipeName(recipe)}`;
+
+/** Folder of the figures of a network that was trained on a recipe's pairs of one part. */
+export const figuresFolder = (seed: number, recipe: Recipe, network: Measure, part: string) =>
+  `seed-${seed}/${network}/${recipeName(recipe)}/${part}/test`;
+
+/**
+ * The stages that make a recipe's pairs.
+ * @param root the run folder
+ * @param parts parts of the data set that are used
+ */
+export function pairStages(
+  recipe: Recipe,
+  seed: number,
+  data: DataFolders,
+  parts: readonly string[],
+  budget: Budget,
+  root: string,
+): Stage[] {
+  const own = pairsFolder(seed, recipe), share = recipe.kind === "learned" ? recipe.share : undefined;
+  const common = { data: data.train, part: [...parts], seed };
+  const trained = {
+    ...common,
+    model: budget.model,
+    maxTrainSteps: budget.trainSteps,
+    trainBatchSize: budget.trainBatchSize,
+    augmentedCopies: budget.augmentedCopies,
+  };
+  const stages: Stage[] = [];
+  if (recipe.kind === "baseline") {
+    return [{ command: baseline, folder: own, given: { ...common, method: recipe.method, count: budget.count } }];
+  }
+  let masks: string | undefined;
+  if (budget.masks === "embeddings") {
+    const suffix = share === undefined ? "" : `-share-${share}`;
+    const learned = `seed-${seed}/train/masks${suffix}`, made = `seed-${seed}/masks${suffix}`;
+    masks = join(root, made);
+    const { count, steps, sampler, batchSize } = budget, sampled = { count, steps, sampler, batchSize };
+    stages.push(
+      { command: trainMasks, folder: learned, given: { ...trained, maxTrainSteps: budget.maskTrainSteps } },
+      {
+        command: generateMasks,
+        folder: made,
+        given: { ...common, ...sampled, model: budget.model, masksRun: join(root, learned) },
+      },
+    );
+  }
+  const drawn = {
+    masks,
+    count: budget.count,
+    batchSize: budget.batchSize,
+    steps: budget.steps,
+    sampler: budget.sampler,
+    guidanceScale: budget.guidanceScale,
+  };
+  if (recipe.kind === "inversion") {
+    const given = { ...trained, ...drawn, method: recipe.method };
+    return [...stages, { command: baseline, folder: own, given }];
+  }
+  const { maskedLoss = true, reweighting = true, numVectors, numSpatialVectors } = recipe;
+  const learned = `seed-${seed}/train/${trainingName(recipe)}`;
+  const tokens = { ...(numVectors ? { numVectors } : {}), ...(numSpatialVectors ? { numSpatialVectors } : {}) };
+  const { model } = budget;
+  return [
+    { command: train, folder: learned, given: { ...trained, ...tokens, maskedLoss, validationSteps: 0 } },
+    ...stages,
+    {
+      command: generate,
+      folder: own,
+      given: {
+        ...common,
+        ...drawn,
+        model,
+        trainRun: join(root, learned),
+        reweighting: reweighting ? "official" : "off",
+      },
+    },
+  ];
+}
+
+/** The stages that train and test one network for each part on a recipe's pairs, as the paper does. */
+export function inspectionStages(
+  recipe: Recipe,
+  network: "localisation" | "classifier",
+  seed: number,
+  data: DataFolders,
+  parts: readonly string[],
+  budget: Budget,
+  root: string,
+): Stage[] {
+  return parts.flatMap((part): Stage[] => {
+    const figures = figuresFolder(seed, recipe, network, part), trained = figures.replace(/test$/, "train");
+    return [
+      {
+        command: inspectTrain,
+        folder: trained,
+        given: {
+          pairs: join(root, pairsFolder(seed, recipe)),
+          data: data.test,
+          part: [part],
+          network,
+          seed,
+          baseWidth: budget.inspectWidth,
+          resolution: budget.inspectResolution,
+          maxTrainSteps: budget.inspectSteps,
+          trainBatchSize: budget.inspectBatchSize,
+          learningRate: budget.inspectLearningRate,
+          maxPairs: budget.count,
+          selection: budget.selection,
+        },
+      },
+      {
+        command: inspectTest,
+        folder: figures,
+        given: { data: data.test, trainRun: join(root, trained), part: [part], batchSize: budget.batchSize },
+      },
+    ];
+  });
+}
+
+/** Whether a stage is done. */
+export async function isDone({ folder }: Stage, { runFolder }: Context): Promise<boolean> {
+  return await runFolder.readText(`${folder}/${DONE}`) !== undefined;
+}
+
+/** Runs a stage from where it was left; what only its continuation needs is removed in the end. */
+export async function runStage({ command, folder, given }: Stage, context: Context): Promise<void> {
+  const path = context.runFolder.file(folder);
+  await using runFolder = await RunFolder.open(path);
+  const checkpoint = await runFolder.latestCheckpoint(), { signal, log } = context;
+  const options = complete(command.flags, given);
+  // A stage's figures stand in the table; its own prints would hide it.
+  await command.run(options, { signal, log, runFolder, checkpoint, progress: context.progress, print: () => {} });
+  await runFolder.write(DONE, `${command.name}\n`);
+  await Deno.remove(join(path, "checkpoints"), { recursive: true }).catch((error) => {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  });
+}
