@@ -24,6 +24,8 @@ export interface Flag {
   readonly min?: number;
   readonly max?: number;
   readonly required?: boolean;
+  /** Values of other flags that one of its choices brings; a config file and flags that are given themselves win. */
+  readonly implies?: Readonly<Record<string, Values>>;
   /** May differ from the saved run when it is resumed: it changes how much is done, never what. */
   readonly changeable?: boolean;
   /** Belongs to this call only: neither in a config file nor saved with the run. */
@@ -231,7 +233,7 @@ function article(noun: string): string {
 }
 
 /**
- * Puts the sources together: defaults < config file < flags.
+ * Puts the sources together: defaults < what a choice implies < config file < flags.
  * @throws UsageError where a required flag is in none of them
  */
 export function complete<F extends Flags>(flags: F, ...sources: Values[]): OptionsOf<F> {
@@ -239,7 +241,9 @@ export function complete<F extends Flags>(flags: F, ...sources: Values[]): Optio
   for (const [key, flag] of Object.entries(flags)) {
     if (flag.default !== undefined) options[key] = Array.isArray(flag.default) ? [...flag.default] : flag.default;
   }
-  for (const source of sources) Object.assign(options, source);
+  const given: Values = Object.assign({}, ...sources);
+  for (const [key, { implies }] of Object.entries(flags)) Object.assign(options, implies?.[String(given[key])]);
+  Object.assign(options, given);
   const missing = Object.keys(flags).filter((key) => flags[key].required && options[key] === undefined);
   if (missing.length) {
     const shown = missing.map((key) => `--${kebab(key)} <${valueName(flags[key])}>`).join(" and ");

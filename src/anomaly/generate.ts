@@ -3,7 +3,7 @@
  * size, order, or an interruption; one that the quality gate refuses is tried again with other numbers.
  */
 
-import { resizeMask } from "../data/augment.ts";
+import { resizeMask, resizeMaskOfficial } from "../data/augment.ts";
 import { fromTensor, type Image, type Mask, toTensor } from "../data/image.ts";
 import { plainPrompt } from "../data/prompts.ts";
 import { resize } from "../data/resize.ts";
@@ -118,7 +118,8 @@ export class PairGenerator implements Disposable {
     const places = batch.map(({ job: { source, mask } }) => {
       const window = settings.window === "whole" ? wholeWindow(source) : maskWindow(mask, side);
       const view = crop(source, window), maskView = crop(mask, window);
-      return { window, view, maskView, small: resizeMask(maskView, side, side) };
+      const shrink = settings.latentMask === "official" ? resizeMaskOfficial : resizeMask;
+      return { window, view, maskView, small: shrink(maskView, side, side) };
     });
     const moments = await base.encode(places.map(({ view }) => toTensor(resize(view, side, side, "bicubic"))));
     const backgrounds = moments.map((m, i) => {
@@ -148,7 +149,9 @@ export class PairGenerator implements Disposable {
         resize(image, window.width, window.height, "bicubic")
       );
       const opacity = featherMask(maskView, settings.feather * Math.max(1, window.width / side));
-      const pasted = composite(view, generated, settings.keepDetail ? reconstruction : undefined, opacity);
+      const pasted = settings.pasteBack === false
+        ? generated
+        : composite(view, generated, settings.keepDetail ? reconstruction : undefined, opacity);
       // Against the reconstruction, whose blur is no defect; the outside is checked on the pasted bytes.
       const inside = pairFigures(reconstruction, generated, maskView, opacity);
       const outside = pairFigures(view, pasted, maskView, opacity);

@@ -46,13 +46,24 @@ export interface InversionSettings {
   /** Let the official encoder's batch norms use the batch's statistics when images are made, as the official code does. */
   readonly officialBn?: boolean;
   readonly batch: number;
-  /** Steps in all; rates fall to a fifth after 60 % of them. */
+  /** Steps in all; rates fall to a fifth after 60 % of them, unless `constantRate`. */
   readonly steps: number;
   readonly seed: number;
   readonly learningRate: number;
   readonly encoderLearningRate: number;
+  /** The rates stay what they are to the end. */
+  readonly constantRate?: boolean;
+  /** AdamW's decay of the embeddings; Adam where 0 or left out. */
+  readonly weightDecay?: number;
+  /**
+   * Step by step, the next `batch` items: for items that were augmented together. Otherwise each picture draws its kind, and
+   * one of the kind's items.
+   */
+  readonly inOrder?: boolean;
   /** Word whose embedding e_a starts from. */
   readonly initializerToken: string;
+  /** Standard deviation of the noise on it; 0.02 where left out. */
+  readonly initializerNoise?: number;
   /** Divide each picture's loss by its mask's area (default) or by the whole latent (official code). */
   readonly area: boolean;
   /** Parts of the batch that run one after the other, to save memory; divides the batch. Rounding apart, a step is the same. */
@@ -63,7 +74,7 @@ export interface InversionSettings {
   readonly templates: readonly string[];
 }
 
-/** Standard deviation of the noise that keeps copies of the initial word apart. */
+/** Standard deviation of the noise that keeps copies of the initial word apart, where the settings do not say. */
 const INIT_NOISE = 0.02;
 
 /** Sizes of the encoder that the settings ask for; the official one never reads finer masks than it was made for. */
@@ -89,6 +100,7 @@ export class Inversion implements Disposable {
   readonly keys: readonly string[];
   readonly settings: InversionSettings;
   readonly #base: BaseModel;
+  readonly #items: readonly InversionItem[];
   readonly #byKey: readonly InversionItem[][];
   readonly #prompts: readonly Prompt[];
   readonly #table: Variable;
@@ -106,29 +118,30 @@ export class Inversion implements Disposable {
   constructor(base: BaseModel, items: readonly InversionItem[], settings: InversionSettings) {
     this.#base = base;
     this.settings = settings;
+    this.#items = items;
     this.keys = [...new Set(items.map(({ key }) => key))].sort();
     this.#byKey = this.keys.map((key) => items.filter((item) => item.key === key));
     this.#prompts = settings.templates.map((text) => base.prompt(text));
     const { tokens, spatialTokens, seed } = settings, width = base.config.text.width;
-    const word = base.wordVector(settings.initializerToken);
+    const word = base.wordVector(settings.initializerToken), { initializerNoise = INIT_NOISE } = settings;
     const jitter = new Random(seed, "init/embedding").normals(this.keys.length * tokens * width);
     this.#table = new Variable(
       "embeddings",
       [this.keys.length * tokens, width],
-      jitter.map((v, i) => word[i % width] + INIT_NOISE * v),
+      jitter.map((v, i) => word[i % width] + initializerNoise * v),
     );
     this.#spatialConfig = spatialTokens ? spatialConfigOf(settings, width, base.side) : undefined;
     const source = this.#spatialConfig?.kind === "official"
       ? officialSpatialInit(this.#spatialConfig, seed)
       : lightSpatialInit(seed);
     this.#encoder = new Parameters(source, torchLayouts);
-    const { batch, parts = 1, area, activationBudget = Infinity } = settings;
+    const { batch, parts = 1, area, weightDecay = 0, activationBudget = Infinity } = settings;
     const graph = inversionGraph(
       base.config,
       { base: base.parameters, encoder: this.#encoder },
       this.#table,
       this.#lossSum,
-      { batch, parts, tokens, area, spatial: this.#spatialConfig },
+      { batch, parts, tokens, area, spatial: this.#spatialConfig, decoupledDecay: weightDecay > 0 },
     );
     this.#moments = graph.moments;
     this.#sums = graph.sums;
@@ -149,7 +162,8 @@ export class Inversion implements Disposable {
 
   /** What step `step` is trained on; depends on (seed, step) only. */
   #feed(step: number): Record<string, Float32Array | Uint32Array> {
-    const { batch, tokens, spatialTokens, seed, steps, learningRate, encoderLearningRate } = this.settings;
+    const { batch, tokens, spatialTokens, seed, steps, learningRate, encoderLearningRate, weightDecay } = this.settings;
+    const { inOrder, constantRate } = this.settings;
     const { latentSize, latentSide, side, schedule, config } = this.#base;
     const random = new Random(seed, "train/batch", step);
     const { maxLength, width } = config.text;
@@ -158,7 +172,11 @@ export class Inversion implements Disposable {
     const words = new Float32Array(batch * maxLength * width), ids = new Uint32Array(batch * tokens);
     const columns: number[] = [], timesteps: number[] = [];
     for (let b = 0; b < batch; b++) {
-      const key = random.integer(0, this.keys.length), item = random.pick(this.#byKey[key]);
+      const drawn = inOrder ? undefined : random.integer(0, this.keys.length);
+      const item = drawn === undefined
+        ? this.#items[(step * batch + b) % this.#items.length]
+        : random.pick(this.#byKey[drawn]);
+      const key = drawn ?? this.keys.indexOf(item.key);
       const prompt = random.pick(this.#prompts), t = random.integer(0, schedule.timesteps);
       const z0 = this.#base.sampleLatent(item.moments, random.normals(latentSize)), noise = random.normals(latentSize);
       const signal = Math.sqrt(schedule.alphasCumprod[t]), sigma = Math.sqrt(1 - schedule.alphasCumprod[t]);
@@ -171,7 +189,7 @@ export class Inversion implements Disposable {
       timesteps.push(t);
       for (let k = 0; k < tokens; k++) ids[b * tokens + k] = key * tokens + k;
     }
-    const fall = step < 0.6 * steps ? 1 : 0.2;
+    const fall = constantRate || step < 0.6 * steps ? 1 : 0.2;
     return {
       x,
       eps,
@@ -181,7 +199,7 @@ export class Inversion implements Disposable {
       ids,
       rows: insertionRows(columns, maxLength, tokens + spatialTokens),
       time: timestepEmbedding(timesteps, config.unet.modelChannels),
-      embeddingHyper: adamHyper(step + 1, { learningRate: learningRate * fall }),
+      embeddingHyper: adamHyper(step + 1, { learningRate: learningRate * fall, weightDecay }),
       encoderHyper: adamHyper(step + 1, { learningRate: encoderLearningRate * fall }),
     };
   }

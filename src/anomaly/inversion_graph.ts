@@ -6,7 +6,7 @@
 import { gradient } from "../graph/gradient.ts";
 import { embedding } from "../graph/ops/gather.ts";
 import { maskedMse } from "../graph/ops/losses.ts";
-import { adam, assign } from "../graph/ops/optimise.ts";
+import { adam, adamW, assign } from "../graph/ops/optimise.ts";
 import { add, affine } from "../graph/ops/pointwise.ts";
 import { concat } from "../graph/ops/shape.ts";
 import type { Step } from "../graph/recompute.ts";
@@ -31,6 +31,8 @@ export interface InversionSizes {
   readonly spatial?: SpatialConfig;
   /** Divide each picture's loss by its mask's area. */
   readonly area: boolean;
+  /** AdamW instead of Adam. */
+  readonly decoupledDecay?: boolean;
 }
 
 /** A step of training that is not yet on a device. */
@@ -61,7 +63,7 @@ export function inversionGraph(
   networks: { readonly base: Parameters; readonly encoder: Parameters },
   table: Variable,
   lossSum: Variable,
-  { batch: pictures, parts = 1, tokens, spatial, area }: InversionSizes,
+  { batch: pictures, parts = 1, tokens, spatial, area, decoupledDecay = false }: InversionSizes,
 ): InversionGraph {
   const batch = pictures / parts;
   if (!Number.isInteger(batch)) throw new Error(`a batch of ${pictures} has no ${parts} equal parts`);
@@ -94,7 +96,13 @@ export function inversionGraph(
   const sums = parts > 1 ? trained.map(({ name, shape }) => Variable.zeros(`${name}.sum`, shape)) : [];
   const updates = (gradients: readonly Tensor[]) =>
     trained.map((parameter, i) =>
-      adam({ parameter, gradient: gradients[i], m: moments[2 * i], v: moments[2 * i + 1], hyper: rates[i ? 1 : 0] })
+      (decoupledDecay ? adamW : adam)({
+        parameter,
+        gradient: gradients[i],
+        m: moments[2 * i],
+        v: moments[2 * i + 1],
+        hyper: rates[i ? 1 : 0],
+      })
     );
   const share = (t: Tensor) => (parts > 1 ? affine(t, 1 / parts) : t);
   const step = (recompute: ReadonlySet<string>): Step => {

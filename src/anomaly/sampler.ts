@@ -40,6 +40,8 @@ export interface SamplerSettings {
   /** Guidance scale; 1 for none. */
   readonly guidance: number;
   readonly reweighting: ReweightingForm;
+  /** Restore the background after the last step (default). The official code leaves what the last step made. */
+  readonly pasteBack?: boolean;
   readonly seed: number;
 }
 
@@ -99,10 +101,10 @@ export class Sampler implements Disposable {
   /**
    * Samples up to `batch` pictures.
    * @param onStep called after each step is queued
-   * @returns latents [h, w, C]; outside the latent mask exactly the background
+   * @returns latents [h, w, C]; outside the latent mask exactly the background, unless `pasteBack` is false
    */
   async sample(jobs: readonly SampleJob[], onStep?: () => void): Promise<Float32Array[]> {
-    const { batch, steps, eta, guidance, reweighting, seed, sampler = "ddim" } = this.#settings;
+    const { batch, steps, eta, guidance, reweighting, seed, sampler = "ddim", pasteBack = true } = this.#settings;
     const { latentSize, latentSide, latentChannels, side, schedule, config } = this.#base;
     if (jobs.length > batch || jobs.length === 0) throw new Error(`${jobs.length} jobs for a batch of ${batch}`);
     // An incomplete batch repeats its last picture: the same program, the same results.
@@ -152,7 +154,7 @@ export class Sampler implements Disposable {
     const x = await this.#state.x.read();
     return jobs.map((job, i) => {
       const latent = x.slice(i * latentSize, (i + 1) * latentSize);
-      if (!job.latentMask || !job.background) return latent;
+      if (!pasteBack || !job.latentMask || !job.background) return latent;
       return latent.map((v, k) => job.latentMask![Math.floor(k / latentChannels)] ? v : job.background![k]);
     });
   }

@@ -3,8 +3,9 @@
  * autoencoder is frozen and costs more than a training step.
  */
 
-import { augment, prepareSample, type Sample } from "../data/augment.ts";
-import { toTensor } from "../data/image.ts";
+import { augment, augmentOfficial, prepareSample, resizeMaskOfficial, type Sample } from "../data/augment.ts";
+import { type Mask, toTensor } from "../data/image.ts";
+import { resize } from "../data/resize.ts";
 import { latentMask, type LatentMaskMode } from "../diffusion/blend.ts";
 import { Random } from "../random/philox.ts";
 import type { BaseModel } from "./base_model.ts";
@@ -16,19 +17,27 @@ export interface LabelledSample extends Sample {
   readonly key: string;
 }
 
+/**
+ * `paper`: crop, translate, rotate, flip, the anomaly kept inside; `official`: the official code's, whose masks are unchanged
+ * for mask embeddings and whose defects share a crop with their batch; `off`: the pairs as they are.
+ */
+export type Augmentation = "paper" | "official" | "off";
+
 /** How training pairs become items. */
 export interface TrainingSetOptions {
   readonly seed: number;
   /** Augmented copies of each pair; the first is the pair itself. */
   readonly copies: number;
-  /** `paper`: crop, translate, rotate, flip, the anomaly kept inside; `off`: the pairs as they are. */
-  readonly augmentation: "paper" | "off";
+  readonly augmentation: Augmentation;
+  /** `official`: pictures of one training step, which are augmented together; 4 where left out. */
+  readonly batch?: number;
   /** How a pixel mask becomes a latent mask. */
   readonly latentMask: LatentMaskMode;
 }
 
 /** Views of the pairs at the model's resolution; copy c of pair i depends on (seed, i, c) only. */
 function views(samples: readonly LabelledSample[], side: number, { seed, copies, augmentation }: TrainingSetOptions) {
+  if (augmentation === "official") throw new Error("official views are made in batches");
   return samples.flatMap((sample, i) => {
     const plain = prepareSample(sample, side);
     const first = { key: sample.key, image: toTensor(plain.image), mask: Float32Array.from(plain.mask.data) };
@@ -44,6 +53,44 @@ function views(samples: readonly LabelledSample[], side: number, { seed, copies,
   });
 }
 
+/** How many items come of so many pairs; `official` defects fill whole batches. */
+export function viewCount(
+  masks: boolean,
+  samples: number,
+  { augmentation, copies, batch = 4 }: Pick<TrainingSetOptions, "augmentation" | "copies" | "batch">,
+): number {
+  if (augmentation === "off" || (masks && augmentation === "official")) return samples;
+  return augmentation === "official" ? batch * Math.max(1, Math.floor(samples * copies / batch)) : samples * copies;
+}
+
+/**
+ * Views by the official code: all pairs in a new random order again and again, cut into batches that are augmented together.
+ * Consecutive views are one batch.
+ */
+function officialViews(samples: readonly LabelledSample[], side: number, options: TrainingSetOptions) {
+  const { seed, batch = 4 } = options, count = viewCount(false, samples.length, options);
+  const large = samples.map(({ key, image, mask }) => ({
+    key,
+    image: resize(image, 2 * side, 2 * side, "bicubic"),
+    mask: resizeMaskOfficial(mask, 2 * side, 2 * side),
+  }));
+  const order: LabelledSample[] = [];
+  for (let epoch = 0; order.length < count; epoch++) {
+    const random = new Random(seed, "augment/order", epoch), rest = [...large];
+    while (rest.length) order.push(...rest.splice(random.integer(0, rest.length), 1));
+  }
+  return Array.from({ length: count / batch }, (_, i) => order.slice(i * batch, (i + 1) * batch)).flatMap((own, i) =>
+    augmentOfficial(own, new Random(seed, "augment/official", i), side)
+      .map((view, k) => ({ key: own[k].key, ...view }))
+  );
+}
+
+/** A mask by the official code's path for mask pictures: bicubic, its edges grey. Values 0 … 1. */
+function greyMask(mask: Mask, side: number): Float32Array {
+  const { data } = resize({ ...mask, data: mask.data.map((v) => 255 * v) }, side, side, "bicubic");
+  return Float32Array.from(data, (v) => v / 255);
+}
+
 /** Items whose picture is the defect and whose loss counts inside the mask. */
 export async function defectItems(
   base: BaseModel,
@@ -51,7 +98,7 @@ export async function defectItems(
   options: TrainingSetOptions,
   onItem?: () => void,
 ): Promise<InversionItem[]> {
-  const all = views(samples, base.side, options);
+  const all = (options.augmentation === "official" ? officialViews : views)(samples, base.side, options);
   const moments = await base.encode(all.map((view) => view.image), onItem);
   return all.map(({ key, mask }, i) => ({
     key,
@@ -68,7 +115,9 @@ export async function maskItems(
   options: TrainingSetOptions,
   onItem?: () => void,
 ): Promise<InversionItem[]> {
-  const all = views(samples, base.side, options);
+  const all = options.augmentation === "official"
+    ? samples.map(({ key, mask }) => ({ key, mask: greyMask(mask, base.side) }))
+    : views(samples, base.side, options);
   const pictures = all.map(({ mask }) =>
     Float32Array.from({ length: 3 * mask.length }, (_, i) => 2 * mask[Math.floor(i / 3)] - 1)
   );

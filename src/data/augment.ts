@@ -45,6 +45,12 @@ export function resizeMask(mask: Mask, width: number, height: number): Mask {
   return { width, height, channels: 1, data: coverage.map((value) => value >= threshold ? 1 : 0) };
 }
 
+/** A mask at another size by the official code: Pillow's bicubic filter, 1 from one half on. Thin defects can vanish. */
+export function resizeMaskOfficial(mask: Mask, width: number, height: number): Mask {
+  const { data } = resize({ ...mask, data: mask.data.map((value) => value * 255) }, width, height, "bicubic");
+  return { width, height, channels: 1, data: Uint8Array.from(data, (value) => (value >= 128 ? 1 : 0)) };
+}
+
 /**
  * Brings a pair to a square working size once, before training: the image by Pillow's bicubic filter, without keeping its
  * aspect (as the reference does), the mask by `resizeMask`.

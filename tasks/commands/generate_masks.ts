@@ -30,6 +30,20 @@ export default defineCommand({
     model: shared.model,
     part: shared.part,
     defect: shared.defect,
+    parity: shared.parity({
+      source: "embeddings",
+      steps: 100,
+      sampler: "ddim",
+      eta: 1,
+      guidanceScale: 5,
+      threshold: 0.9,
+      filter: "border",
+      onPart: false,
+      maxBorder: 1 / 3,
+      maxAttempts: 1000,
+      count: 504,
+      batchSize: 8,
+    }),
     officialSplit: shared.officialSplit,
     seed: shared.seed,
     count: {
@@ -51,6 +65,12 @@ export default defineCommand({
       default: 0.5,
       min: 0,
       max: 1,
+    },
+    filter: {
+      type: "string",
+      description: "Judge a mask by area, pieces and border, or as the official code by the border alone.",
+      choices: ["full", "border"],
+      default: "full",
     },
     minArea: {
       type: "number",
@@ -114,7 +134,9 @@ export default defineCommand({
         seed,
         onPart,
         maxAttempts: options.maxAttempts,
-        limits: { minArea, maxArea, maxBorder },
+        limits: options.filter === "full"
+          ? { minArea, maxArea, maxBorder }
+          : { minArea: minArea ?? 0, maxArea: maxArea ?? 1, maxComponents: Infinity, maxBorder },
         sampling,
         side: base.side,
       },

@@ -1,5 +1,6 @@
 /** Rows of flags that several commands share, so that a name means the same thing everywhere. */
-import type { Flag } from "../flags.ts";
+import type { LatentMaskMode } from "../../src/diffusion/blend.ts";
+import type { Flag, Values } from "../flags.ts";
 
 /** The base model; without it the small model that ships with the program. */
 export const model = {
@@ -43,6 +44,70 @@ export const officialSplit = {
   description: "Train on images 0 to N//3 inclusive, as the official code does (one of them is a test image).",
   default: false,
 } as const satisfies Flag;
+
+/** One switch for everything in which the official code differs (docs/parity.md); `official` is what it sets. */
+export function parity(official: Values) {
+  return {
+    type: "string",
+    description: "official: work as the official code does, rows in docs/parity.md; flags that are given too win.",
+    choices: ["off", "official"],
+    default: "off",
+    implies: { official },
+  } as const satisfies Flag;
+}
+
+/** How a mask reaches the latent grid. */
+export const latentMask = {
+  type: "string",
+  description: "How the mask is brought to the latent grid; max-pool keeps defects a few pixels wide.",
+  choices: ["max-pool", "official", "area"],
+  default: "max-pool",
+} as const satisfies Flag;
+
+/** The mode that {@linkcode latentMask} names. */
+export function latentMaskMode(choice: "max-pool" | "official" | "area"): LatentMaskMode {
+  return choice === "max-pool" ? "maxPool" : choice;
+}
+
+/** Flags of both trainings about the optimiser's step size. */
+export const scaleLr = {
+  type: "boolean",
+  description: "Multiply the learning rates by the batch size, as the official code does.",
+  default: false,
+} as const satisfies Flag;
+
+export const lrScheduler = {
+  type: "string",
+  description: "fall: a fifth of the learning rate after 60 % of the steps; constant: the same to the end.",
+  choices: ["fall", "constant"],
+  default: "fall",
+} as const satisfies Flag;
+
+/** How far apart the tokens start. */
+export const initializerNoise = {
+  type: "number",
+  description: "Standard deviation of the noise that keeps the tokens, all copies of one word, apart at the start.",
+  default: 0.02,
+  min: 0,
+  max: 1,
+} as const satisfies Flag;
+
+/**
+ * Settings of a training that the flags about rates make.
+ * @returns the rates that the optimiser takes, and whether they stay
+ */
+export function rates(
+  options: { scaleLr: boolean; trainBatchSize: number; lrScheduler: "fall" | "constant" },
+  learningRate: number,
+  encoderLearningRate: number,
+): { learningRate: number; encoderLearningRate: number; constantRate: boolean } {
+  const scale = options.scaleLr ? options.trainBatchSize : 1;
+  return {
+    learningRate: scale * learningRate,
+    encoderLearningRate: scale * encoderLearningRate,
+    constantRate: options.lrScheduler === "constant",
+  };
+}
 
 export const checkpointingSteps = {
   type: "integer",

@@ -23,12 +23,34 @@ export default defineCommand({
     model: shared.model,
     part: shared.part,
     defect: shared.defect,
+    parity: shared.parity({
+      numVectors: 4,
+      numSpatialVectors: 4,
+      learningRate: 0.005,
+      encoderLearningRate: 0.005,
+      scaleLr: true,
+      lrScheduler: "constant",
+      maxTrainSteps: 1_000_000,
+      trainBatchSize: 4,
+      officialSplit: true,
+      lossNormalization: "official",
+      latentMask: "official",
+      augmentation: "official",
+      spatialEncoder: "official",
+      officialBn: true,
+      initializerToken: "anomaly",
+      initializerNoise: 0,
+      validationSteps: 500,
+      checkpointingSteps: 2000,
+    }),
     officialSplit: shared.officialSplit,
     seed: shared.seed,
     maxTrainSteps: shared.maxTrainSteps(800),
     trainBatchSize: shared.trainBatchSize(4),
     learningRate: shared.learningRate(0.005, "Step size for the embeddings."),
     encoderLearningRate: shared.learningRate(0.001, "Step size for the spatial encoder."),
+    scaleLr: shared.scaleLr,
+    lrScheduler: shared.lrScheduler,
     numVectors: shared.numVectors(8),
     numSpatialVectors: {
       type: "integer",
@@ -57,6 +79,7 @@ export default defineCommand({
       description: "Word of the model's vocabulary from which the embeddings start.",
       default: "defect",
     },
+    initializerNoise: shared.initializerNoise,
     maskedLoss: {
       type: "boolean",
       description: "Count the loss inside the mask only, the paper's way; without it as plain textual inversion does.",
@@ -71,10 +94,12 @@ export default defineCommand({
     augmentation: {
       type: "string",
       description:
-        "Crop, translate, rotate and flip each pair with the defect kept inside, or take the pairs as they are.",
-      choices: ["paper", "off"],
+        "Crop, translate, rotate and flip each pair with the defect kept inside; official: one stretched crop for a " +
+        "batch, turned to one side; off: the pairs as they are.",
+      choices: ["paper", "official", "off"],
       default: "paper",
     },
+    latentMask: shared.latentMask,
     augmentedCopies: shared.augmentedCopies,
     validationSteps: {
       type: "integer",
@@ -123,7 +148,14 @@ export default defineCommand({
     );
     const sizes = { batch: options.trainBatchSize, tokens: options.numVectors, spatial, area, kinds: kinds.length };
     const fitted = fitTrainingTo(budget, options.memory !== undefined, base.config, sizes, context);
-    const views = await encodeViews(defectItems, base, samples, options, "view", context);
+    const rates = shared.rates(options, options.learningRate, options.encoderLearningRate);
+    context.log(`learning rates: embeddings ${rates.learningRate}, spatial encoder ${rates.encoderLearningRate}`);
+    const viewing = {
+      ...options,
+      latentMask: shared.latentMaskMode(options.latentMask),
+      batch: options.trainBatchSize,
+    };
+    const views = await encodeViews(defectItems, base, samples, viewing, "view", context);
     const items = options.maskedLoss ? views : unmasked(views);
     using inversion = new Inversion(base, items, {
       tokens: options.numVectors,
@@ -132,9 +164,10 @@ export default defineCommand({
       batch: options.trainBatchSize,
       steps: options.maxTrainSteps,
       seed: options.seed,
-      learningRate: options.learningRate,
-      encoderLearningRate: options.encoderLearningRate,
+      ...rates,
+      inOrder: options.augmentation === "official",
       initializerToken: options.initializerToken,
+      initializerNoise: options.initializerNoise,
       area,
       ...fitted,
       templates: promptTemplates,

@@ -20,11 +20,33 @@ export default defineCommand({
     model: shared.model,
     part: shared.part,
     defect: shared.defect,
+    parity: shared.parity({
+      numVectors: 16,
+      initializerToken: "crack",
+      initializerNoise: 0,
+      learningRate: 0.005,
+      scaleLr: true,
+      lrScheduler: "constant",
+      weightDecay: 0.01,
+      maxTrainSteps: 30_001,
+      trainBatchSize: 4,
+      augmentation: "official",
+      lossNormalization: "official",
+    }),
     officialSplit: shared.officialSplit,
     seed: shared.seed,
     maxTrainSteps: shared.maxTrainSteps(300),
     trainBatchSize: shared.trainBatchSize(4),
     learningRate: shared.learningRate(0.005),
+    scaleLr: shared.scaleLr,
+    lrScheduler: shared.lrScheduler,
+    weightDecay: {
+      type: "number",
+      description: "Weight decay of the optimiser (AdamW); 0 is Adam.",
+      default: 0,
+      min: 0,
+      max: 1,
+    },
     numVectors: shared.numVectors(4),
     initializerToken: {
       type: "string",
@@ -32,11 +54,18 @@ export default defineCommand({
       description: "Word of the model's vocabulary from which the embeddings start.",
       default: "mask",
     },
+    initializerNoise: shared.initializerNoise,
     augmentation: {
       type: "string",
-      description: "Vary the few masks by crops, shifts and rotations, or not, as the official code.",
-      choices: ["paper", "off"],
+      description: "Vary the few masks by crops, shifts and rotations, or not; official: not, and with grey edges.",
+      choices: ["paper", "official", "off"],
       default: "paper",
+    },
+    lossNormalization: {
+      type: "string",
+      description: "Divide the loss by the mask's area, which is everything here, or by all numbers of the latent.",
+      choices: ["area", "official"],
+      default: "area",
     },
     augmentedCopies: {
       type: "integer",
@@ -53,17 +82,21 @@ export default defineCommand({
   async run(options, context) {
     const base = await openBase(options.model);
     const samples = await trainingSamples(openKinds(options));
-    const items = await encodeViews(maskItems, base, samples, options, "mask", context);
+    const rates = shared.rates(options, options.learningRate, options.learningRate);
+    context.log(`learning rate ${rates.learningRate}`);
+    const viewing = { ...options, latentMask: "maxPool", batch: options.trainBatchSize } as const;
+    const items = await encodeViews(maskItems, base, samples, viewing, "mask", context);
     using inversion = new Inversion(base, items, {
       tokens: options.numVectors,
       spatialTokens: 0,
       batch: options.trainBatchSize,
       steps: options.maxTrainSteps,
       seed: options.seed,
-      learningRate: options.learningRate,
-      encoderLearningRate: options.learningRate,
+      ...rates,
+      weightDecay: options.weightDecay,
       initializerToken: options.initializerToken,
-      area: true,
+      initializerNoise: options.initializerNoise,
+      area: options.lossNormalization === "area",
       templates: promptTemplates,
     });
     await train(inversion, { ...options, label: "training masks" }, context);

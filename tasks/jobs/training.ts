@@ -8,7 +8,14 @@ import { join } from "node:path";
 import type { BaseModel } from "../../src/anomaly/base_model.ts";
 import { type AnomalyEmbedding, decodeEmbedding, encodeEmbedding } from "../../src/anomaly/embedding.ts";
 import type { Inversion, InversionItem } from "../../src/anomaly/inversion.ts";
-import type { defectItems, LabelledSample } from "../../src/anomaly/training_set.ts";
+import {
+  type Augmentation,
+  type defectItems,
+  type LabelledSample,
+  maskItems,
+  viewCount,
+} from "../../src/anomaly/training_set.ts";
+import type { LatentMaskMode } from "../../src/diffusion/blend.ts";
 import { UserError } from "../../src/errors.ts";
 import type { Context } from "../command.ts";
 import { readProduct } from "./files.ts";
@@ -56,8 +63,12 @@ const READ_EVERY = 10;
 /** Flags that say how training pairs become latents. */
 interface ViewFlags {
   readonly seed: number;
-  readonly augmentation: "paper" | "off";
+  readonly augmentation: Augmentation;
   readonly augmentedCopies: number;
+  /** `maxPool` where left out. */
+  readonly latentMask?: LatentMaskMode;
+  /** Pictures of one training step, 4 where left out. */
+  readonly batch?: number;
 }
 
 /** The items with a loss that counts everywhere: plain textual inversion (the paper's ablation of its masked loss). */
@@ -70,14 +81,15 @@ export async function encodeViews(
   make: typeof defectItems,
   base: BaseModel,
   samples: readonly LabelledSample[],
-  { seed, augmentation, augmentedCopies }: ViewFlags,
+  { seed, augmentation, augmentedCopies, latentMask = "maxPool", batch = 4 }: ViewFlags,
   unit: string,
   context: Context,
 ): Promise<InversionItem[]> {
   const copies = augmentation === "off" ? 1 : augmentedCopies;
-  const progress = context.progress({ label: "encoding", total: samples.length * copies, unit });
+  const total = viewCount(make === maskItems, samples.length, { augmentation, copies, batch });
+  const progress = context.progress({ label: "encoding", total, unit });
   let done = 0;
-  const options = { seed, copies, augmentation, latentMask: "maxPool" } as const;
+  const options = { seed, copies, augmentation, latentMask, batch };
   const items = await make(base, samples, options, () => progress.update(++done));
   progress.finish();
   return items;
