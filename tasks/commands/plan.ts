@@ -69,6 +69,7 @@ export default defineCommand({
     memory: shared.memory,
     guidanceScale: shared.guidanceScale(3),
     steps: shared.steps(50),
+    sampler: shared.sampler,
     numVectors: shared.numVectors(8),
     numSpatialVectors: {
       type: "integer",
@@ -106,7 +107,11 @@ export default defineCommand({
     const sizes = { batch, tokens: options.numVectors, spatial };
     const job = options.train
       ? planTraining(config, { ...sizes, area: true, kinds: options.kinds }, budget)
-      : planGeneration(config, { ...sizes, guidance: options.guidanceScale, reweighting: "official" }, budget);
+      : planGeneration(
+        config,
+        { ...sizes, guidance: options.guidanceScale, reweighting: "official", sampler: options.sampler },
+        budget,
+      );
     const rate = options.measure ? await matmulRate(await openGpu()) : (options.tflops ?? NaN) * 1e12;
     const seconds = timesOf(job, rate, options);
     if (options.json) context.print(JSON.stringify({ ...job, seconds, flopsPerSecond: rate || null }, null, 2));
