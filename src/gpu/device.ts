@@ -48,6 +48,7 @@ export class Gpu implements Disposable {
   #pooled = 0;
   #owned = new Set<GPUBuffer>();
   #allocated = 0;
+  #peak = 0;
   #failure: Error | undefined;
   #closed = false;
 
@@ -95,6 +96,16 @@ export class Gpu implements Disposable {
     return this.#allocated;
   }
 
+  /** Most bytes held at once since the device was opened or {@linkcode resetPeak} was called. */
+  get peakBytes(): number {
+    return this.#peak;
+  }
+
+  /** Starts {@linkcode peakBytes} anew. */
+  resetPeak(): void {
+    this.#peak = this.#allocated;
+  }
+
   /** Throws the first error that the device reported since it was opened. */
   check(): void {
     if (this.#failure) throw this.#failure;
@@ -121,6 +132,7 @@ export class Gpu implements Disposable {
     this.check();
     this.#owned.add(buffer);
     this.#allocated += size;
+    this.#peak = Math.max(this.#peak, this.#allocated);
     return buffer;
   }
 

@@ -1,7 +1,7 @@
 /**
  * Full-size models against the reference PyTorch code: the 356 M spatial encoder, and the 1.5 G base model where
  * ANOMALYDIFFUSION_GOLDENS names a folder with its golden files. They need minutes and gigabytes, so they run only with
- * ANOMALYDIFFUSION_LARGE=1; each says what it took.
+ * ANOMALYDIFFUSION_LARGE=1; each says what it took. ANOMALYDIFFUSION_WEIGHTS=f16 packs the base model's frozen weights.
  */
 import assert from "node:assert/strict";
 import { compile } from "../../src/graph/compile.ts";
@@ -12,7 +12,7 @@ import { SPATIAL_PREFIX } from "../../src/models/spatial_encoder.ts";
 import { Parameters } from "../../src/nn/parameters.ts";
 import { torchLayouts } from "../../src/weights/rules.ts";
 import { assertClose, relativeL2 } from "../support/close.ts";
-import { goldenChecks } from "../support/golden_checks.ts";
+import { goldenChecks, HALF, Precision, SINGLE } from "../support/golden_checks.ts";
 import { type Golden, goldens } from "../support/goldens.ts";
 import { gpu } from "../support/ops.ts";
 
@@ -34,13 +34,33 @@ const GRADIENTS = [
  */
 const GRADIENT_TOLERANCE = 1e-2;
 
-/** Largest resident memory so far, in GiB; undefined where the system does not say. */
+/** Storage of the base model's frozen weights in these checks. */
+const dtype = Deno.env.get("ANOMALYDIFFUSION_WEIGHTS") === "f16" ? "f16" : "f32";
+const precision = new Precision(
+  dtype,
+  dtype === "f16" ? HALF : SINGLE,
+  (name, distance) => console.log(`${name}: relative L2 ${distance.toExponential(2)}`),
+);
+
+const gibibytes = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+
+/** Largest resident memory since {@linkcode resetMemory}; undefined where the system does not say. */
 function peakMemory(): string | undefined {
   try {
     const kib = /VmHWM:\s*(\d+) kB/.exec(Deno.readTextFileSync("/proc/self/status"))?.[1];
-    return kib && `${(Number(kib) / 2 ** 20).toFixed(1)} GiB`;
+    return kib && gibibytes(1024 * Number(kib));
   } catch {
     return undefined;
+  }
+}
+
+/** Measures from here on: one check does not answer for the one before. */
+function resetMemory(): void {
+  gpu.resetPeak();
+  try {
+    Deno.writeTextFileSync("/proc/self/clear_refs", "5");
+  } catch {
+    // Not Linux, or not allowed: then the largest so far is printed.
   }
 }
 
@@ -52,12 +72,15 @@ function register(name: string, fn: () => Promise<void>): void {
     sanitizeOps: false,
     async fn() {
       const start = performance.now();
+      resetMemory();
       try {
         await fn();
       } finally {
+        const seconds = ((performance.now() - start) / 1000).toFixed(0), host = peakMemory() ?? "unknown";
+        console.log(
+          `${name}: ${seconds} s, host memory up to ${host}, device memory up to ${gibibytes(gpu.peakBytes)}`,
+        );
         gpu.trim();
-        const seconds = ((performance.now() - start) / 1000).toFixed(0);
-        console.log(`${name}: ${seconds} s, peak memory of the process so far ${peakMemory() ?? "unknown"}`);
       }
     },
   });
@@ -115,7 +138,9 @@ for (const golden of goldens("spatial-grad")) {
 }
 
 for (const { part, name, check } of goldenChecks) {
-  for (const golden of goldens(part, "large")) register(`${name}: ${golden.file}`, () => check(golden));
+  for (const golden of goldens(part, "large")) {
+    register(`${name}, ${dtype} weights: ${golden.file}`, () => check(golden, precision));
+  }
 }
 
 Deno.test("there are golden files of the spatial encoder", () => {

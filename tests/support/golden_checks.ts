@@ -1,6 +1,6 @@
 /**
  * Checks of whole models against what the reference PyTorch code computed on formula weights: forwards to 1e-4, gradients to
- * 1e-3, five-step samples to 1e-3 (relative L2). They take their sizes from the golden file, so the small preset and the full
+ * 1e-3, five-step samples to 1e-3 (relative L2), with packed f16 weights to 5e-3. They take their sizes from the golden file, so the small preset and the full
  * model go the same way.
  */
 import { blendedStep } from "../../src/anomaly/sampler.ts";
@@ -21,17 +21,44 @@ import { insertionRows, insertLearned, learnedColumns, textTower, TOKEN_TABLE } 
 import { timestepEmbedding, unet } from "../../src/models/unet.ts";
 import { Parameters } from "../../src/nn/parameters.ts";
 import { torchLayouts } from "../../src/weights/rules.ts";
-import { assertClose } from "./close.ts";
+import { assertClose, relativeL2 } from "./close.ts";
 import type { Golden } from "./goldens.ts";
 import { autoencoderConfig, channelsFirst, channelsLast, textConfig, unetConfig } from "./ldm_config.ts";
 import { gpu } from "./ops.ts";
 
+/** How the frozen weights are stored, and how close the results must be. */
+export class Precision {
+  /** @param report told every relative L2 difference */
+  constructor(
+    readonly dtype: "f32" | "f16",
+    readonly tolerances: Readonly<Record<"forward" | "gradient" | "sample", number>>,
+    readonly report?: (name: string, distance: number) => void,
+  ) {}
+
+  /** Fails unless the relative L2 difference is within the tolerance. */
+  close(kind: "forward" | "gradient" | "sample", actual: Float32Array, expected: Float32Array, name: string): void {
+    this.report?.(name, relativeL2(actual, expected));
+    assertClose(actual, expected, this.tolerances[kind], name);
+  }
+}
+
+/** f32 weights: what rounding in another order leaves. */
+export const SINGLE = { forward: 1e-4, gradient: 1e-3, sample: 1e-3 };
+
+/** Weights rounded to 11 bits, computed with in f32. */
+export const HALF = { forward: 5e-3, gradient: 5e-3, sample: 5e-3 };
+
+/** A check with f32 weights unless it is told otherwise. */
+const at =
+  (check: (golden: Golden, precision: Precision) => Promise<void>) =>
+  (golden: Golden, precision = new Precision("f32", SINGLE)) => check(golden, precision);
+
 /** Ids of "a photo of a *" in bert-base-uncased, padded to 77. */
 const IDS = [101, 1037, 6302, 1997, 1037, 1008, 102, ...Array(70).fill(0)];
 
-async function checkAutoencoder(golden: Golden): Promise<void> {
+async function checkAutoencoder(golden: Golden, precision: Precision): Promise<void> {
   const config = autoencoderConfig(golden), side = config.side, latent = golden.tensor("moments").shape[2];
-  using parameters = new Parameters(golden.weights, torchLayouts);
+  using parameters = new Parameters(golden.weights, torchLayouts, precision.dtype);
   using program = compile(gpu, {
     moments: encode(config, parameters, input("image", [1, side, side, 3])),
     decoded: decode(config, parameters, input("z", [1, latent, latent, config.embedDim])),
@@ -43,16 +70,16 @@ async function checkAutoencoder(golden: Golden): Promise<void> {
   });
   for (const name of ["moments", "decoded"] as const) {
     const expected = golden.tensor(name);
-    assertClose(channelsFirst(result[name], expected.shape), expected.data, 1e-4, name);
+    precision.close("forward", channelsFirst(result[name], expected.shape), expected.data, name);
   }
 }
 
-async function checkTextTower(golden: Golden): Promise<void> {
+async function checkTextTower(golden: Golden, precision: Precision): Promise<void> {
   const config = textConfig(golden), { width, maxLength } = config;
   const table = golden.weights.get(TOKEN_TABLE, [config.vocabSize, width]);
   const words = new Float32Array(maxLength * width);
   IDS.forEach((id, i) => words.set(table.subarray(id * width, (id + 1) * width), i * width));
-  using parameters = new Parameters(golden.weights, torchLayouts);
+  using parameters = new Parameters(golden.weights, torchLayouts, precision.dtype);
   const sequence = input("words", [1, maxLength, width]);
   using learned = new Variable("learned", [1, 12, width], golden.noise("embedding", [1, 12, width], 0.05));
   using program = compile(gpu, {
@@ -65,19 +92,19 @@ async function checkTextTower(golden: Golden): Promise<void> {
   });
   const result = await program.run({ words, rows: insertionRows([5], maxLength, 12) });
   for (const name of ["context", "context_plain"] as const) {
-    assertClose(result[name], golden.tensor(name).data, 1e-4, name);
+    precision.close("forward", result[name], golden.tensor(name).data, name);
   }
 }
 
 /** 1 where a golden's latent mask [B, 1, h, w] is. */
 const latentMaskOf = (golden: Golden) => golden.tensor("latent_mask");
 
-async function checkUnet(golden: Golden): Promise<void> {
+async function checkUnet(golden: Golden, precision: Precision): Promise<void> {
   const { side, ...config } = unetConfig(golden);
   const timesteps = Array.from(golden.tensor("timesteps").data), batch = timesteps.length;
   const shape = [batch, config.inChannels, side, side], length = 77, hw = [batch, side, side];
   const [from, to] = golden.metadata.position.split(",").map(Number), t = Number(golden.metadata.weight_map_t);
-  using parameters = new Parameters(golden.weights, torchLayouts);
+  using parameters = new Parameters(golden.weights, torchLayouts, precision.dtype);
   const latent = (name: string) => input(name, [...hw, config.inChannels]);
   const x = latent("x"), context = input("context", [batch, length, config.contextDim]);
   const time = input("time", [batch, config.modelChannels]);
@@ -102,7 +129,7 @@ async function checkUnet(golden: Golden): Promise<void> {
   for (const name of ["eps", "dilated_mask", "weight_map", "eps_reweighted"] as const) {
     const expected = golden.tensor(name);
     const actual = expected.shape.length === 4 ? channelsFirst(result[name], expected.shape) : result[name];
-    assertClose(actual, expected.data, 1e-4, name);
+    precision.close("forward", actual, expected.data, name);
   }
 }
 
@@ -126,7 +153,7 @@ function contextOf(golden: Golden, parameters: Parameters, learned: Tensor): { c
   };
 }
 
-async function checkTraining(golden: Golden): Promise<void> {
+async function checkTraining(golden: Golden, precision: Precision): Promise<void> {
   const { side, ...config } = unetConfig(golden);
   const timesteps = Array.from(golden.tensor("timesteps").data), batch = timesteps.length, width = config.contextDim;
   const shape = [batch, config.inChannels, side, side], hwc = [batch, side, side, config.inChannels];
@@ -136,7 +163,7 @@ async function checkTraining(golden: Golden): Promise<void> {
     const a = alphasCumprod[timesteps[Math.floor(i / each)]];
     return Math.sqrt(a) * z + Math.sqrt(1 - a) * eps[i];
   });
-  using parameters = new Parameters(golden.weights, torchLayouts);
+  using parameters = new Parameters(golden.weights, torchLayouts, precision.dtype);
   using ea = new Variable("e_a", [8, width], golden.noise("e_a", [8, width], 0.05));
   using es = new Variable("e_s", [batch, 4, width], golden.noise("e_s", [batch, 4, width], 0.05));
   const shared = broadcastTo(reshape(ea.tensor, [1, 8, width]), [batch, 8, width]);
@@ -152,15 +179,17 @@ async function checkTraining(golden: Golden): Promise<void> {
     time: timestepEmbedding(timesteps, config.modelChannels),
     mask: latentMaskOf(golden).data,
   });
-  assertClose(result.loss, golden.tensor("loss").data, 1e-4, "loss");
-  for (const name of ["grad_e_a", "grad_e_s"] as const) assertClose(result[name], golden.tensor(name).data, 1e-3, name);
+  precision.close("forward", result.loss, golden.tensor("loss").data, "loss");
+  for (const name of ["grad_e_a", "grad_e_s"] as const) {
+    precision.close("gradient", result[name], golden.tensor(name).data, name);
+  }
 }
 
-async function checkSampling(golden: Golden): Promise<void> {
+async function checkSampling(golden: Golden, precision: Precision): Promise<void> {
   const { side, ...config } = unetConfig(golden), steps = Number(golden.metadata.ddim_steps);
   const shape = [1, config.inChannels, side, side], hwc = [1, side, side, config.inChannels];
   const [from, to] = golden.metadata.position.split(",").map(Number);
-  using parameters = new Parameters(golden.weights, torchLayouts);
+  using parameters = new Parameters(golden.weights, torchLayouts, precision.dtype);
   const learned = input("learned", [1, 12, config.contextDim]);
   const { context, feed } = contextOf(golden, parameters, learned);
   const noise = (name: string, scale?: number) => channelsLast(golden.noise(name, shape, scale), shape);
@@ -198,7 +227,7 @@ async function checkSampling(golden: Golden): Promise<void> {
       });
     }
     const name = form === "off" ? "final_blend" : "final_blend_aar", expected = golden.tensor(name);
-    assertClose(channelsFirst(await x.read(), expected.shape), expected.data, 1e-3, name);
+    precision.close("sample", channelsFirst(await x.read(), expected.shape), expected.data, name);
   }
 }
 
@@ -206,11 +235,11 @@ async function checkSampling(golden: Golden): Promise<void> {
 export const goldenChecks: readonly {
   readonly part: string;
   readonly name: string;
-  check(golden: Golden): Promise<void>;
+  check(golden: Golden, precision?: Precision): Promise<void>;
 }[] = [
-  { part: "vae", name: "autoencoder", check: checkAutoencoder },
-  { part: "text", name: "text tower", check: checkTextTower },
-  { part: "unet", name: "U-Net", check: checkUnet },
-  { part: "train", name: "masked loss and its gradients", check: checkTraining },
-  { part: "sample", name: "five blended steps", check: checkSampling },
+  { part: "vae", name: "autoencoder", check: at(checkAutoencoder) },
+  { part: "text", name: "text tower", check: at(checkTextTower) },
+  { part: "unet", name: "U-Net", check: at(checkUnet) },
+  { part: "train", name: "masked loss and its gradients", check: at(checkTraining) },
+  { part: "sample", name: "five blended steps", check: at(checkSampling) },
 ];
