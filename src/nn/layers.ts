@@ -3,13 +3,21 @@
 import { conv2d, linear } from "../graph/ops/gemm.ts";
 import { groupNorm, layerNorm } from "../graph/ops/norms.ts";
 import { add } from "../graph/ops/pointwise.ts";
+import { concat } from "../graph/ops/shape.ts";
 import { resizeNearest } from "../graph/ops/resample.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import type { Parameters } from "./parameters.ts";
 
+/** What each block of a weight gives, side by side. */
+function inBlocks(blocks: readonly Tensor[], apply: (weight: Tensor) => Tensor): Tensor {
+  const parts = blocks.map(apply);
+  return parts.length === 1 ? parts[0] : concat(parts, parts[0].shape.length - 1);
+}
+
 /** y = x·w + b over the last axis. x [..., in] → [..., out]. */
 export function linearLayer(p: Parameters, name: string, x: Tensor, outputs: number, bias = true): Tensor {
-  const y = linear(x, p.linear(`${name}.weight`, x.shape.at(-1)!, outputs));
+  const blocks = p.linearBlocks(`${name}.weight`, x.shape.at(-1)!, outputs);
+  const y = inBlocks(blocks, (weight) => linear(x, weight));
   return bias ? add(y, p.tensor(`${name}.bias`, [outputs])) : y;
 }
 
@@ -32,11 +40,12 @@ export function convLayer(
 ): Tensor {
   const half = (kernel - 1) / 2, inputs = x.shape[3];
   const y = kernel === 1 && stride === 1
-    ? linear(x, p.linear(`${name}.weight`, inputs, outputs, 2))
-    : conv2d(x, p.conv(`${name}.weight`, kernel, inputs, outputs), {
-      stride: [stride, stride],
-      padding: padding ?? [half, half, half, half],
-    });
+    ? inBlocks(p.linearBlocks(`${name}.weight`, inputs, outputs, 2), (weight) => linear(x, weight))
+    : inBlocks(p.convBlocks(`${name}.weight`, kernel, inputs, outputs), (weight) =>
+      conv2d(x, weight, {
+        stride: [stride, stride],
+        padding: padding ?? [half, half, half, half],
+      }));
   return bias ? add(y, p.tensor(`${name}.bias`, [outputs])) : y;
 }
 

@@ -29,23 +29,40 @@ export interface Stored {
 interface Entry {
   readonly variable: Variable;
   readonly layout: Layout;
+  /** Of this block. */
   readonly torchShape: Shape;
+  /** The parameter that it is a block of, and its first row in PyTorch's layout. */
+  readonly name: string;
+  readonly from: number;
 }
+
+/** Largest buffer that every WebGPU adapter binds, 128 MiB: a larger matrix is kept in blocks of its outputs. */
+export const BLOCK_BYTES = 2 ** 27;
+
+const count = (shape: Shape) => shape.reduce((product, axis) => product * axis, 1);
 
 /** All parameters of one network, made when the network's graph is first built and shared by every later graph. */
 export class Parameters implements Disposable {
   readonly #source: ParameterSource;
   readonly #rules: LayoutRules;
   readonly #dtype: "f32" | "f16";
+  readonly #blockBytes: number;
   readonly #entries = new Map<string, Entry>();
 
   /**
    * @param dtype storage of matrices and convolutions; vectors are always f32. Trained parameters need f32.
+   * @param blockBytes most bytes of one block of a matrix
    */
-  constructor(source: ParameterSource, rules: LayoutRules, dtype: "f32" | "f16" = "f32") {
+  constructor(
+    source: ParameterSource,
+    rules: LayoutRules,
+    dtype: "f32" | "f16" = "f32",
+    blockBytes: number = BLOCK_BYTES,
+  ) {
     this.#source = source;
     this.#rules = rules;
     this.#dtype = dtype;
+    this.#blockBytes = blockBytes;
   }
 
   #entry(name: string, layout: Layout, torchShape: Shape, shape: Shape): Tensor {
@@ -55,8 +72,41 @@ export class Parameters implements Disposable {
     // Pairs of halves need an even row.
     const dtype = layout !== "same" && shape.at(-1)! % 2 === 0 ? this.#dtype : "f32";
     const variable = new Variable(name, shape, values, dtype);
-    this.#entries.set(name, { variable, layout, torchShape });
+    this.#entries.set(name, { variable, layout, torchShape, name, from: 0 });
     return variable.tensor;
+  }
+
+  /** A matrix or kernel in as few blocks of its outputs, PyTorch's first axis, as `blockBytes` allows. */
+  #blocks(name: string, layout: Layout, torchShape: Shape, shape: Shape): Tensor[] {
+    const outputs = shape.at(-1)!, dtype = outputs % 2 === 0 ? this.#dtype : "f32";
+    const perOutput = count(shape) / outputs * (dtype === "f16" ? 2 : 4);
+    if (outputs * perOutput <= this.#blockBytes) return [this.#entry(name, layout, torchShape, shape)];
+    const most = Math.max(2, 2 * Math.floor(this.#blockBytes / perOutput / 2));
+    return Array.from({ length: Math.ceil(outputs / most) }, (_, i) => {
+      const from = i * most, width = Math.min(most, outputs - from), key = `${name}[${from}:${from + width}]`;
+      const known = this.#entries.get(key);
+      if (known) return known.variable.tensor;
+      const own = [width, ...torchShape.slice(1)], size = count(torchShape.slice(1));
+      const values = () =>
+        this.#rules.fromTorch(
+          layout,
+          this.#source.get(name, torchShape).subarray(from * size, (from + width) * size),
+          own,
+        );
+      const variable = new Variable(key, [...shape.slice(0, -1), width], values, dtype);
+      this.#entries.set(key, { variable, layout, torchShape: own, name, from });
+      return variable.tensor;
+    });
+  }
+
+  /** As {@linkcode linear}, in blocks [in, part of out] that follow one another. */
+  linearBlocks(name: string, inputs: number, outputs: number, axes = 0): Tensor[] {
+    return this.#blocks(name, "linear", [outputs, inputs, ...Array(axes).fill(1)], [inputs, outputs]);
+  }
+
+  /** As {@linkcode conv}, in blocks [k, k, in, part of out] that follow one another. */
+  convBlocks(name: string, kernel: number, inputs: number, outputs: number): Tensor[] {
+    return this.#blocks(name, "conv", [outputs, inputs, kernel, kernel], [kernel, kernel, inputs, outputs]);
   }
 
   /** A tensor of any shape in its own layout: biases, norm scales, embedding tables. */
@@ -83,18 +133,25 @@ export class Parameters implements Disposable {
   async store(): Promise<Map<string, Stored>> {
     const entries = [...this.#entries];
     const values = await readVariables(entries.map(([, { variable }]) => variable));
-    return new Map(entries.map(([name, { layout, torchShape }], i) => [
-      name,
-      { shape: torchShape, data: this.#rules.toTorch(layout, values[i], torchShape) },
-    ]));
+    const stored = new Map<string, Stored>();
+    entries.forEach(([, { name, layout, torchShape }], i) => {
+      const data = this.#rules.toTorch(layout, values[i], torchShape), before = stored.get(name);
+      if (!before) return stored.set(name, { shape: torchShape, data });
+      const all = new Float32Array(before.data.length + data.length);
+      all.set(before.data);
+      all.set(data, before.data.length);
+      stored.set(name, { shape: [before.shape[0] + torchShape[0], ...torchShape.slice(1)], data: all });
+    });
+    return stored;
   }
 
   /** Puts values in PyTorch's layout into the variables made so far. */
   restore(stored: ReadonlyMap<string, Stored>): void {
-    for (const [name, { variable, layout, torchShape }] of this.#entries) {
+    for (const { name, from, variable, layout, torchShape } of this.#entries.values()) {
       const found = stored.get(name);
       if (!found) throw new Error(`"${name}" is missing from what was stored`);
-      variable.write(this.#rules.fromTorch(layout, found.data, torchShape));
+      const start = from * count(torchShape.slice(1)), own = found.data.subarray(start, start + count(torchShape));
+      variable.write(this.#rules.fromTorch(layout, own, torchShape));
     }
   }
 
