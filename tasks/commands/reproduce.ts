@@ -150,7 +150,7 @@ export default defineCommand({
       if (!inception) context.log("no --inception: the column IS stays empty");
       if (!lpips) context.log("no --lpips: the column IC-LPIPS stays empty");
     }
-    const base = await openBase(budget.model), { vendor, device, description } = base.gpu.info;
+    const base = await openBase(budget.model), { device, description } = base.gpu.info;
     const texts = await reproduce({
       tables,
       data: data ?? partsFolder(),
@@ -161,7 +161,7 @@ export default defineCommand({
       networks: { inception, lpips },
       machine: {
         "base model": `${base.config.name}, SHA-256 ${base.sha256.slice(0, 16)}`,
-        adapter: [vendor, device, description].filter(Boolean).join(" "),
+        adapter: description || device,
       },
     }, context);
     texts.forEach((text) => context.print(text));
