@@ -5,7 +5,7 @@
  */
 import { dirname, join, resolve } from "node:path";
 import { UserError } from "../src/errors.ts";
-import { replaceFile, writeAll } from "../src/weights/atomic.ts";
+import { replaceFile, replaceFileByParts, writeAll } from "../src/weights/atomic.ts";
 
 const LOCK = ".lock";
 const CONFIG = "config.json";
@@ -186,24 +186,32 @@ export class RunFolder {
   /**
    * Saves a state under its step; a process killed meanwhile leaves the earlier ones as they were.
    * @param step steps done, 0 or more
-   * @param bytes the state; what it means is the caller's
+   * @param state its bytes, as one or in pieces; what they mean is the caller's
    * @param meta small facts, kept as JSON in the same file
    * @param limit how many of the newest to keep
    */
   async saveCheckpoint(
     step: number,
-    bytes: Uint8Array,
+    state: Uint8Array | AsyncIterable<Uint8Array>,
     meta: Record<string, unknown> = {},
     limit = 2,
   ): Promise<void> {
     const head = new TextEncoder().encode(JSON.stringify(meta));
-    const data = new Uint8Array(8 + head.length + bytes.length);
-    const view = new DataView(data.buffer);
+    const start = new Uint8Array(8 + head.length), view = new DataView(start.buffer);
     view.setUint32(0, MAGIC);
     view.setUint32(4, head.length, true);
-    data.set(head, 8);
-    data.set(bytes, 8 + head.length);
-    await this.write(join(CHECKPOINTS, `${String(step).padStart(8, "0")}.ckpt`), data);
+    start.set(head, 8);
+    const path = this.#checkpointPath(step);
+    await Deno.mkdir(dirname(path), { recursive: true });
+    await replaceFileByParts(
+      path,
+      (async function* () {
+        yield start;
+        if (state instanceof Uint8Array) yield state;
+        else yield* state;
+      })(),
+    );
+    await syncFolder(dirname(path));
     const steps = await this.checkpointSteps();
     for (const old of steps.slice(0, Math.max(0, steps.length - limit))) {
       await Deno.remove(this.#checkpointPath(old));
@@ -246,7 +254,7 @@ export class RunFolder {
       throw new UserError(`${path} is not a checkpoint`, "remove it; --resume takes the one before");
     }
     const meta = JSON.parse(new TextDecoder().decode(data.subarray(8, end)));
-    return { step, meta, bytes: data.slice(end) };
+    return { step, meta, bytes: data.subarray(end) };
   }
 
   #checkpointPath(step: number): string {

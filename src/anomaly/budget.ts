@@ -244,8 +244,8 @@ export function planTraining(config: ModelConfig, sizes: TrainingSizes, budget =
     phases: [encoding, training],
     devicePeak: peak,
     activationBudget: free,
-    // A checkpoint is read back and put into a file's bytes: two copies of what is trained.
-    hostPeak: hostBase(config, base) + 2 * total(resident.optimiser),
+    // What is trained, once: as the checkpoint from which a run goes on. Saving one reads a part at a time.
+    hostPeak: hostBase(config, base) + total(resident.optimiser),
     fits: peak <= budget,
   };
 }

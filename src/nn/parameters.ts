@@ -77,10 +77,10 @@ export class Parameters implements Disposable {
   }
 
   /** A matrix or kernel in as few blocks of its outputs, PyTorch's first axis, as `blockBytes` allows. */
-  #blocks(name: string, layout: Layout, torchShape: Shape, shape: Shape): Tensor[] {
+  #blocks(name: string, layout: Layout, torchShape: Shape, shape: Shape, whole: () => Tensor): Tensor[] {
     const outputs = shape.at(-1)!, dtype = outputs % 2 === 0 ? this.#dtype : "f32";
     const perOutput = count(shape) / outputs * (dtype === "f16" ? 2 : 4);
-    if (outputs * perOutput <= this.#blockBytes) return [this.#entry(name, layout, torchShape, shape)];
+    if (outputs * perOutput <= this.#blockBytes) return [whole()];
     const most = Math.max(2, 2 * Math.floor(this.#blockBytes / perOutput / 2));
     return Array.from({ length: Math.ceil(outputs / most) }, (_, i) => {
       const from = i * most, width = Math.min(most, outputs - from), key = `${name}[${from}:${from + width}]`;
@@ -101,12 +101,24 @@ export class Parameters implements Disposable {
 
   /** As {@linkcode linear}, in blocks [in, part of out] that follow one another. */
   linearBlocks(name: string, inputs: number, outputs: number, axes = 0): Tensor[] {
-    return this.#blocks(name, "linear", [outputs, inputs, ...Array(axes).fill(1)], [inputs, outputs]);
+    return this.#blocks(
+      name,
+      "linear",
+      [outputs, inputs, ...Array(axes).fill(1)],
+      [inputs, outputs],
+      () => this.linear(name, inputs, outputs, axes),
+    );
   }
 
   /** As {@linkcode conv}, in blocks [k, k, in, part of out] that follow one another. */
   convBlocks(name: string, kernel: number, inputs: number, outputs: number): Tensor[] {
-    return this.#blocks(name, "conv", [outputs, inputs, kernel, kernel], [kernel, kernel, inputs, outputs]);
+    return this.#blocks(
+      name,
+      "conv",
+      [outputs, inputs, kernel, kernel],
+      [kernel, kernel, inputs, outputs],
+      () => this.conv(name, kernel, inputs, outputs),
+    );
   }
 
   /** A tensor of any shape in its own layout: biases, norm scales, embedding tables. */

@@ -17,23 +17,60 @@ export function writeAll(file: Deno.FsFile, bytes: Uint8Array): void {
  * @throws {UserError} if the folder is missing or the disk is full; the old file, if any, is untouched
  */
 export function replaceFile(path: string, write: (file: Deno.FsFile) => void): void {
-  const temporary = `${path}.${Deno.pid}.tmp`;
+  const replacement = new Replacement(path);
   try {
-    const file = Deno.openSync(temporary, { write: true, create: true, truncate: true });
-    try {
-      write(file);
-      file.syncDataSync();
-    } finally {
-      file.close();
-    }
-    Deno.renameSync(temporary, path);
+    write(replacement.file);
+    replacement.commit();
   } catch (error) {
+    replacement.fail(error);
+  }
+}
+
+/** As {@linkcode replaceFile}, of pieces that come one after the other: only one of them need be in memory. */
+export async function replaceFileByParts(path: string, parts: AsyncIterable<Uint8Array>): Promise<void> {
+  const replacement = new Replacement(path);
+  try {
+    for await (const bytes of parts) writeAll(replacement.file, bytes);
+    replacement.commit();
+  } catch (error) {
+    replacement.fail(error);
+  }
+}
+
+/** A file on its way to its name. */
+class Replacement {
+  readonly #path: string;
+  readonly #temporary: string;
+  #file: Deno.FsFile | undefined;
+
+  constructor(path: string) {
+    this.#path = path;
+    this.#temporary = `${path}.${Deno.pid}.tmp`;
+  }
+
+  get file(): Deno.FsFile {
+    return this.#file ??= Deno.openSync(this.#temporary, { write: true, create: true, truncate: true });
+  }
+
+  commit(): void {
+    this.file.syncDataSync();
+    this.#close();
+    Deno.renameSync(this.#temporary, this.#path);
+  }
+
+  #close(): void {
+    this.#file?.close();
+    this.#file = undefined;
+  }
+
+  fail(error: unknown): never {
+    this.#close();
     try {
-      Deno.removeSync(temporary);
+      Deno.removeSync(this.#temporary);
     } catch { /* it was never created */ }
-    if (error instanceof Deno.errors.NotFound) throw new UserError(`${path}: its folder does not exist`);
+    if (error instanceof Deno.errors.NotFound) throw new UserError(`${this.#path}: its folder does not exist`);
     if (error instanceof Error && "code" in error && error.code === "ENOSPC") {
-      throw new UserError(`${path}: the disk is full`, "free some space and run the command again");
+      throw new UserError(`${this.#path}: the disk is full`, "free some space and run the command again");
     }
     throw error;
   }

@@ -257,6 +257,27 @@ export function encodeSafetensors(
 }
 
 /**
+ * A safetensors file in pieces, each tensor's values read when their turn comes: the header first.
+ * @param groups tensors by name, in the file's order, group by group
+ * @param read the values of a group
+ */
+export async function* safetensorsParts<T extends { readonly name: string; readonly shape: readonly number[] }>(
+  groups: readonly (readonly T[])[],
+  read: (group: readonly T[]) => Promise<Float32Array[]>,
+  metadata: Record<string, string> = {},
+): AsyncGenerator<Uint8Array> {
+  const nothing = () => new Float32Array();
+  const described = groups.flat().map(({ name, shape }) => [name, { dtype: "F32", shape, data: nothing }] as const);
+  yield encodeHeader(Object.fromEntries(described), metadata);
+  for (const group of groups) {
+    const values = await read(group);
+    yield* payload(
+      Object.fromEntries(group.map(({ name, shape }, i) => [name, { dtype: "F32", shape, data: values[i] }])),
+    );
+  }
+}
+
+/**
  * Writes a safetensors file atomically, tensor by tensor.
  * @throws {UserError} if the folder is missing or the disk is full
  */

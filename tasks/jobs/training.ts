@@ -121,7 +121,7 @@ export async function train(inversion: Inversion, run: TrainingRun, context: Con
     if (saved.has(inversion.steps)) return;
     saved.add(inversion.steps);
     await losses.sync();
-    await runFolder.saveCheckpoint(inversion.steps, await inversion.save(), {}, run.checkpointsTotalLimit);
+    await runFolder.saveCheckpoint(inversion.steps, inversion.saveParts(), {}, run.checkpointsTotalLimit);
   };
   progress.update(start);
   while (inversion.steps < total && !stop.reached) {

@@ -67,7 +67,7 @@ class Recorder extends Parameters {
   readonly shapes = new Map<string, readonly number[]>();
 
   constructor() {
-    super({ get: (name) => new FormulaWeights("").get(name, []) }, torchLayouts);
+    super({ get: (name) => new FormulaWeights("").get(name, []) }, torchLayouts, "f32", Infinity);
   }
 
   override tensor(name: string, shape: readonly number[]): Tensor {

@@ -20,7 +20,7 @@ const count = defineCommand({
     if (options.fail === "user") throw new UserError("this cannot be counted", "count something else");
     if (options.fail === "fault") throw new TypeError("a bug");
     const start = context.checkpoint?.step ?? 0;
-    let sum = context.checkpoint ? new Float64Array(context.checkpoint.bytes.buffer)[0] : 0;
+    let sum = context.checkpoint ? new Float64Array(context.checkpoint.bytes.slice().buffer)[0] : 0;
     const lines = await context.runFolder.jsonl<{ step: number; sum: number }>("sums.jsonl", (r) => r.step <= start);
     using progress = context.progress({ label: "counting", total: options.to, unit: "number", start });
     for (let step = start + 1; step <= options.to; step++) {

@@ -21,7 +21,7 @@ class Recorder extends Parameters {
     const get = () => {
       throw new Error("shapes need no values");
     };
-    super({ get }, torchLayouts);
+    super({ get }, torchLayouts, "f32", Infinity);
   }
 
   override tensor(name: string, shape: readonly number[]): Tensor {
