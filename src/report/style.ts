@@ -2,10 +2,12 @@
 export const STYLE = `
 :root {
   --paper: #f7f5f1; --card: #ffffff; --ink: #1d1c1a; --soft: #6a665f; --line: #e2ddd4; --accent: #b4532a; --raw: #dcb9a6;
+  --s1: #2a6fb4; --s2: #35824a; --s3: #8a4fb0; --s4: #94740f; --s5: #5b6470;
   --gap: clamp(.5rem, 1.4vw, .9rem);
 }
 @media (prefers-color-scheme: dark) {
-  :root { --paper: #151517; --card: #1f1f22; --ink: #ecebe8; --soft: #a09c95; --line: #34343a; --accent: #f0935f; --raw: #6b4a3a; }
+  :root { --paper: #151517; --card: #1f1f22; --ink: #ecebe8; --soft: #a09c95; --line: #34343a; --accent: #f0935f; --raw: #6b4a3a;
+    --s1: #6fb1f0; --s2: #7fce91; --s3: #c79be8; --s4: #e3c35a; --s5: #a6afbb; }
 }
 * { box-sizing: border-box; }
 body {
@@ -52,6 +54,32 @@ figure { margin: 0; }
 .chart .raw { stroke: var(--raw); stroke-width: 1; opacity: .8; }
 .chart .mean { stroke: var(--accent); stroke-width: 2.5; }
 .chart .end { fill: var(--accent); }
+.chart .series, .legend path { fill: none; stroke: var(--accent); stroke-width: 2.2; }
+.chart .s1, .legend .s1 { stroke: var(--s1); stroke-dasharray: 9 4; }
+.chart .s2, .legend .s2 { stroke: var(--s2); stroke-dasharray: 3 3; }
+.chart .s3, .legend .s3 { stroke: var(--s3); stroke-dasharray: 12 3 3 3; }
+.chart .s4, .legend .s4 { stroke: var(--s4); stroke-dasharray: 6 6; }
+.chart .s5, .legend .s5 { stroke: var(--s5); }
+.chart .chance { stroke: var(--line); stroke-width: 1.5; stroke-dasharray: 4 4; }
+.charts.curves { grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); }
+.legend { display: flex; flex-wrap: wrap; gap: .3rem 1.6rem; margin: 0 0 1rem; padding: 0; list-style: none; font-size: .9375rem; }
+.legend li { display: flex; align-items: center; gap: .5rem; }
+.legend svg { width: 1.75rem; height: .5rem; }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(6.5rem, 1fr)); gap: calc(1.2 * var(--gap)); }
+.sheets { display: grid; gap: 1.4rem; }
+.sheets img { width: auto; max-width: 100%; }
+.gallery figcaption, .sheets figcaption { margin-top: .2rem; color: var(--soft); font-size: .75rem; overflow-wrap: anywhere; }
+.cases { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); gap: calc(1.4 * var(--gap)); margin-bottom: 1.4rem; }
+.cases figure { padding: .6rem; border: 1px solid var(--line); border-radius: 10px; background: var(--card); }
+.cases figcaption { color: var(--soft); font-size: .8125rem; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+.triple { display: grid; grid-template-columns: repeat(3, 1fr); gap: .4rem; }
+.triple span { display: block; color: var(--soft); font-size: .6875rem; line-height: 1.6; text-align: center; }
+.pairs + h3, .cases + h3 { margin-top: 1.6rem; }
+.contents { display: flex; flex-wrap: wrap; gap: .3rem 1.4rem; margin: 1.4rem 0 0; padding: 0; list-style: none; }
+.contents a { color: var(--accent); }
+.run { margin-top: clamp(3rem, 7vw, 4.6rem); padding-top: 1.4rem; border-top: 2px solid var(--line); }
+.run > h2 { margin-bottom: .3rem; font-size: 1.75rem; }
+.run > .note { margin: 0; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; min-width: 60%; font-size: .9375rem; }
 th, td { padding: .45rem 1.4rem .45rem 0; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }

@@ -3,7 +3,8 @@
 import { join } from "node:path";
 import { loadImage, loadMask, toPng } from "../../src/data/image.ts";
 import type { BaseModel } from "../../src/anomaly/base_model.ts";
-import { demoPage, type GeneratedPair } from "../../src/report/demo_page.ts";
+import { demoPage } from "../../src/report/demo_page.ts";
+import type { GeneratedPair } from "../../src/report/sections.ts";
 import { differencePicture } from "../../src/report/pictures.ts";
 import { maskImage } from "../../src/report/sheet.ts";
 import { readJsonLines } from "../run_folder.ts";
