@@ -1,34 +1,16 @@
 /** `inspect test`: a trained inspection network on the real test images. */
 import { UserError } from "../../src/errors.ts";
 import { networkParameters } from "../../src/inspection/models/init.ts";
-import { argmax, classifierFigures, LocalisationTest } from "../../src/inspection/training/evaluate.ts";
+import { argmax, classifierFigures } from "../../src/inspection/training/evaluate.ts";
 import { withPrefix } from "../../src/inspection/training/model_file.ts";
 import { Predictor } from "../../src/inspection/training/predictor.ts";
-import { type InspectionSample, refuseOverlap } from "../../src/inspection/training/samples.ts";
-import { toPng } from "../../src/data/image.ts";
-import { type Context, defineCommand } from "../command.ts";
+import { refuseOverlap } from "../../src/inspection/training/samples.ts";
+import { defineCommand } from "../command.ts";
 import { openGpu } from "../device.ts";
 import { openKinds } from "../jobs/dataset.ts";
 import { labelOf, readInspector, testImages } from "../jobs/inspection.ts";
+import { csv, LocalisationResults, printFigures, SCORES, writeMetrics } from "../jobs/inspection_results.ts";
 import * as shared from "./shared.ts";
-
-/** A score map in grey, black 0 and white 1. */
-function mapPng(map: Float32Array, side: number): Uint8Array {
-  const data = new Uint8ClampedArray(3 * map.length);
-  map.forEach((v, i) => data.fill(255 * v, 3 * i, 3 * i + 3));
-  return toPng({ width: side, height: side, channels: 3, data });
-}
-
-/** The figures as lines of a table. */
-function printFigures(figures: object, context: Context): void {
-  for (const [name, value] of Object.entries(figures)) {
-    if (typeof value === "number") {
-      context.print(`${name.padEnd(20)}${Number.isInteger(value) ? value : value.toFixed(4)}`);
-    }
-  }
-}
-
-const csv = (lines: readonly (readonly (string | number)[])[]) => lines.map((line) => `${line.join()}\n`).join("");
 
 export default defineCommand({
   name: "inspect-test",
@@ -36,7 +18,7 @@ export default defineCommand({
   details:
     "Localisation: AUROC, AP, F1-max and AU-PRO of pixels and images. Classification: accuracy and confusion. Tests on " +
     "the pairs after the first third of each kind and on test/good; images that were trained on are refused. Writes " +
-    "metrics.json and scores.csv.",
+    "metrics.json, scores.csv, points of the curves (curves.json) and the score maps of the best and worst cases.",
   runFolder: true,
   gpu: true,
   flags: {
@@ -74,10 +56,10 @@ export default defineCommand({
       : "test-best: chosen on a test set, as the official code does; figures on that set are too good";
     const facts = { network: config.kind, baseWidth: config.baseWidth, side, step: info.step, selection };
     let figures: object;
-    const rows: (string | number)[][] = [];
     using progress = context.progress({ label: "testing", total: samples.length, unit: "image" });
     if (config.kind === "classifier") {
       const shown = samples.filter(({ kind }) => kind !== undefined), named: number[] = [];
+      const rows: (string | number)[][] = [];
       for await (const { index, values } of predictor.predict(shown)) {
         context.signal.throwIfAborted();
         named[index] = argmax(values);
@@ -85,28 +67,18 @@ export default defineCommand({
         progress.update(index + 1);
       }
       figures = { ...classifierFigures(shown.map(({ kind }) => labels.indexOf(kind!)), named, labels.length), labels };
-      await runFolder.write("scores.csv", csv([["image", "kind", "named", "probability"], ...rows]));
+      await runFolder.write(SCORES, csv([["image", "kind", "named", "probability"], ...rows]));
     } else {
-      const test = new LocalisationTest(side);
-      const score = async (sample: InspectionSample, map: Float32Array, index: number) => {
-        rows.push([sample.path, sample.kind ?? "good", test.add(sample, map)]);
-        const name = `maps/${String(index).padStart(4, "0")}-${sample.kind ?? "good"}.png`;
-        if (options.saveMaps) await runFolder.write(name, mapPng(map, side));
-      };
+      const results = new LocalisationResults(side, options.saveMaps, context);
       for await (const { index, values } of predictor.predict(samples)) {
         context.signal.throwIfAborted();
-        await score(samples[index], values, index);
+        await results.add(index, samples[index], values);
         progress.update(index + 1);
       }
-      const measured = test.figures();
-      if (measured.imageAuroc === undefined) {
-        context.log("no normal test images (test/good): figures of whole images are left out");
-      }
-      figures = { ...measured, groundTruth: options.groundTruth };
-      await runFolder.write("scores.csv", csv([["image", "kind", "score"], ...rows]));
+      figures = { ...await results.finish(), groundTruth: options.groundTruth };
     }
     progress.finish();
-    await runFolder.write("metrics.json", `${JSON.stringify({ ...facts, ...figures }, null, 2)}\n`);
+    await writeMetrics({ ...facts, ...figures }, context);
     printFigures(figures, context);
     if (info.selection !== "last") context.log(selection);
   },

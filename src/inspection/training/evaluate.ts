@@ -5,8 +5,18 @@
 
 import { imageScore } from "../metrics/image_score.ts";
 import { LocalisationScores } from "../metrics/localisation.ts";
-import { auroc, averagePrecision, f1Max, f1Max21, rank } from "../metrics/ranking.ts";
-import { auPro, auProByRank } from "../metrics/regions.ts";
+import {
+  auroc,
+  averagePrecision,
+  f1Max,
+  f1Max21,
+  type Points,
+  precisionRecallCurve,
+  rank,
+  type Ranking,
+  rocCurve,
+} from "../metrics/ranking.ts";
+import { auPro, auProByRank, proCurve } from "../metrics/regions.ts";
 import type { Predictor } from "./predictor.ts";
 import type { InspectionSample } from "./samples.ts";
 
@@ -27,6 +37,20 @@ export interface LocalisationFigures {
   readonly defectImages: number;
 }
 
+/** Points of a test's curves: [false positive rate, true positive rate], [recall, precision], [false positive rate, overlap]. */
+export interface TestCurves {
+  readonly pixelRoc: Points;
+  readonly pixelPrecisionRecall: Points;
+  readonly pro: Points;
+  readonly imageRoc?: Points;
+  readonly imagePrecisionRecall?: Points;
+}
+
+/** Five digits are enough for a drawing. */
+function rounded(points: Points): Points {
+  return points.map(([x, y]) => [Number(x.toFixed(5)), Number(y.toFixed(5))]);
+}
+
 /** Collects score maps and tells the figures; maps are not kept. */
 export class LocalisationTest {
   readonly #pixels = new LocalisationScores();
@@ -37,12 +61,14 @@ export class LocalisationTest {
   constructor(readonly side: number) {}
 
   /**
-   * Adds an image's map; its score is the largest 21×21 mean.
-   * @param map [S · S]
+   * Adds an image's map.
+   * @param map [S · S], scores of 0 … 1
+   * @param score the image's score; the largest 21×21 mean of the map where left out
    * @returns the image's score
    */
-  add({ path, kind, mask, softMask }: InspectionSample, map: Float32Array): number {
-    const { side } = this, score = imageScore(map, side, side);
+  add({ path, kind, mask, softMask }: InspectionSample, map: Float32Array, score?: number): number {
+    const { side } = this;
+    score ??= imageScore(map, side, side);
     const truth = softMask ?? mask ?? new Uint8Array(side * side);
     this.#pixels.add({ width: side, height: side, scores: map, mask: truth, name: path });
     this.#scores.push(score);
@@ -50,10 +76,31 @@ export class LocalisationTest {
     return score;
   }
 
+  #images(): { images: Ranking; both: boolean } {
+    const images = rank(this.#scores, this.#labels);
+    return { images, both: images.positives > 0 && images.negatives > 0 };
+  }
+
+  /**
+   * Points of the curves, at most some hundred each; those of images only where some are normal and some are not.
+   * @throws UserError as {@linkcode LocalisationTest.figures}
+   */
+  curves(): TestCurves {
+    const pixels = this.#pixels.pixels(), { images, both } = this.#images();
+    return {
+      pixelRoc: rounded(rocCurve(pixels)),
+      pixelPrecisionRecall: rounded(precisionRecallCurve(pixels)),
+      pro: rounded(proCurve(this.#pixels.regions())),
+      ...(both
+        ? { imageRoc: rounded(rocCurve(images)), imagePrecisionRecall: rounded(precisionRecallCurve(images)) }
+        : {}),
+    };
+  }
+
   /** @throws UserError where no pixel is defect, or every one is */
   figures(): LocalisationFigures {
     const pixels = this.#pixels.pixels(), regions = this.#pixels.regions();
-    const images = rank(this.#scores, this.#labels), both = images.positives > 0 && images.negatives > 0;
+    const { images, both } = this.#images();
     return {
       pixelAuroc: auroc(pixels),
       pixelAp: averagePrecision(pixels),
@@ -66,6 +113,13 @@ export class LocalisationTest {
       defectImages: images.positives,
     };
   }
+}
+
+/** Average precision of one image's pixels; undefined where its mask marks none, or every one. */
+export function imagePixelAp({ mask }: InspectionSample, map: Float32Array): number | undefined {
+  if (!mask?.includes(1) || !mask.includes(0)) return undefined;
+  const ranking = rank(map, mask, "pixels");
+  return map.every((v) => v === map[0]) ? ranking.positives / mask.length : averagePrecision(ranking);
 }
 
 /** Figures of the classifier. */

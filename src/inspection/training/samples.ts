@@ -15,6 +15,8 @@ import type { TrainingBatch } from "./learner.ts";
 export interface InspectionSample {
   /** Path of its file. */
   readonly path: string;
+  /** Path of its mask's file; undefined for a normal image. */
+  readonly maskPath?: string;
   /** Kind of defect; undefined for a normal image. */
   readonly kind?: string;
   /** RGB bytes, [S, S, 3]. */
@@ -53,7 +55,7 @@ export async function loadSample(
   const pixels = same
     ? image.data
     : Uint8ClampedArray.from(fit(Float32Array.from(image.data), { width, height, channels: 3 }, side));
-  const sample = { path, kind, pixels, hash: pixelHash(image) };
+  const sample = { path, maskPath, kind, pixels, hash: pixelHash(image) };
   if (maskPath === undefined) return sample;
   const mask = await loadMask(maskPath);
   if (mask.width !== width || mask.height !== height) {
