@@ -7,13 +7,17 @@ import { makePairs } from "../jobs/pairs.ts";
 import { readEmbedding } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
 
+/** Images that show what the seed changes, and from how many pairs on they are worth their time. */
+const PROBES = 2, PROBES_FROM = 32;
+
 export default defineCommand({
   name: "generate",
   summary: "Makes image-mask pairs in MVTec layout, with a manifest that makes each one again.",
   details:
     "Each defect is drawn into a normal image inside a mask; pixels away from the mask stay as they were. Images " +
     "of any size come out at their own size. manifest.jsonl records seed, source, mask and settings of each pair; " +
-    "pair i depends on the seed and i alone.",
+    "pair i depends on the seed and i alone. summary.json and the last lines tell what changed inside and outside the " +
+    "masks, how near pairs are to the training images and to each other, and how much the seed changes.",
   runFolder: true,
   gpu: true,
   flags: {
@@ -104,6 +108,16 @@ export default defineCommand({
       min: 1,
       max: 100,
     },
+    seedProbes: {
+      type: "integer",
+      unit: "images",
+      description:
+        "Images of each kind that are made from its first pair's source and mask and not kept: they tell how " +
+        "much the seed alone changes.",
+      otherwise: `${PROBES} from ${PROBES_FROM} pairs on, none below`,
+      min: 0,
+      max: 16,
+    },
     minChange: {
       type: "number",
       description:
@@ -138,6 +152,7 @@ export default defineCommand({
       base,
       embedding,
       embeddingHash: sha256,
+      seedProbes: options.seedProbes ?? (options.count >= PROBES_FROM ? PROBES : 0),
       settings: {
         seed: options.seed,
         batch,

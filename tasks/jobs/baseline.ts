@@ -3,19 +3,18 @@
  * seed the same normal images, so that methods can be compared picture by picture.
  */
 
-import { partRegion } from "../../src/anomaly/masks.ts";
 import { pairFigures } from "../../src/anomaly/figures.ts";
 import type { Made, RealPair } from "../../src/baselines/method.ts";
 import { modelFree, type ModelFreeName } from "../../src/baselines/mod.ts";
 import { pictureTextures, proceduralTextures, type TextureSource } from "../../src/baselines/textures.ts";
-import { isImageName, loadImage, type Mask, toPng } from "../../src/data/image.ts";
+import { isImageName, loadImage, toPng } from "../../src/data/image.ts";
 import { loadPair } from "../../src/data/mvtec.ts";
-import { resize } from "../../src/data/resize.ts";
 import { UserError } from "../../src/errors.ts";
 import { Random } from "../../src/random/philox.ts";
 import type { Context } from "../command.ts";
 import { type JsonLines, readJsonLines } from "../run_folder.ts";
 import { type Kind, nameIn } from "./dataset.ts";
+import { regionOf, summarisePairs } from "./pair_summary.ts";
 import { MANIFEST, type ManifestRecord } from "./pairs.ts";
 
 /** One line of a baseline's manifest: `generate`'s, without what only a model has. */
@@ -54,9 +53,6 @@ export interface BaselineRun {
   /** Folder of textures, searched with all folders in it; procedural ones where left out. */
   readonly textures?: string;
 }
-
-/** Normal images from which the part's region is found, and its working size. */
-const REGION_IMAGES = 8, REGION_SIDE = 128;
 
 /** Tries for a mask that marks something. */
 const TRIES = 20;
@@ -127,6 +123,7 @@ export async function makeBaseline(kinds: readonly Kind[], run: BaselineRun, con
   );
   await runFolder.write(MANIFEST, records.map((record) => `${JSON.stringify(record)}\n`).join(""));
   progress.finish();
+  await summarisePairs({ kinds, data: run.data, records }, context);
 }
 
 /** The range of β: the method's own, unless the user gave another. */
@@ -140,21 +137,6 @@ function opacityOf({ method, minOpacity, maxOpacity }: BaselineRun): readonly [n
     throw new UserError(`--min-opacity ${range[0]} is above --max-opacity ${range[1]}`, "give the smaller one first");
   }
   return range;
-}
-
-/** Where the part of a kind lies, at any size. */
-async function regionOf({ part }: Kind): Promise<(size: { width: number; height: number }) => Mask> {
-  const images = [];
-  for (const path of part.good.slice(0, REGION_IMAGES)) {
-    images.push(resize(await loadImage(path), REGION_SIDE, REGION_SIDE, "bicubic"));
-  }
-  const small = partRegion(images), sizes = new Map<string, Mask>();
-  return ({ width, height }) => {
-    const name = `${width}×${height}`;
-    let region = sizes.get(name);
-    if (!region) sizes.set(name, region = { ...resize(small, width, height, "nearest"), channels: 1 });
-    return region;
-  };
 }
 
 /** Textures of a folder and of the folders in it, sorted by path. */

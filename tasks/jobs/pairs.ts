@@ -4,14 +4,16 @@ import type { BaseModel } from "../../src/anomaly/base_model.ts";
 import type { AnomalyEmbedding } from "../../src/anomaly/embedding.ts";
 import { PairGenerator, type PairJob, type PairSettings } from "../../src/anomaly/generate.ts";
 import { resizeMask } from "../../src/data/augment.ts";
-import { loadImage, loadMask, type Mask, toPng } from "../../src/data/image.ts";
+import { type Image, loadImage, loadMask, type Mask, toPng } from "../../src/data/image.ts";
 import { listImages } from "../../src/data/mvtec.ts";
 import { UserError } from "../../src/errors.ts";
+import { seedVariety } from "../../src/inspection/metrics/pairs.ts";
 import { Random } from "../../src/random/philox.ts";
 import type { Context } from "../command.ts";
 import { type JsonLines, readJsonLines } from "../run_folder.ts";
 import { type Kind, nameIn } from "./dataset.ts";
 import { maskGround, placedMask } from "./masks.ts";
+import { summarisePairs } from "./pair_summary.ts";
 
 /** One line of `manifest.jsonl`. */
 export interface ManifestRecord {
@@ -52,7 +54,12 @@ export interface PairRun {
   readonly embedding: AnomalyEmbedding;
   /** SHA-256 of the embedding file. */
   readonly embeddingHash: string;
+  /** Images of each kind that tell how much the seed alone changes; none where left out. */
+  readonly seedProbes?: number;
 }
+
+/** Index of the first image that only tells what the seed changes: beyond any that is kept. */
+const FIRST_PROBE = 2 ** 30;
 
 /** Makes `count` pairs of each kind; those in the manifest stay. */
 export async function makePairs(kinds: readonly Kind[], run: PairRun, context: Context): Promise<void> {
@@ -134,6 +141,46 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
       `${rejected} pairs changed little in ${settings.maxAttempts} tries; the manifest marks them "accepted": false`,
     );
   }
+  const varieties = await varietyBySeed(generator, kinds, run, records, context);
+  const feather = ({ width, height }: { width: number; height: number }) =>
+    settings.feather * Math.max(1, Math.max(width, height) / base.side);
+  await summarisePairs({ kinds, data: run.data, records, feather, seedVariety: varieties }, context);
+}
+
+/** For each kind: how much images differ that have the source and the mask of its first pair, but other random numbers. */
+async function varietyBySeed(
+  generator: PairGenerator,
+  kinds: readonly Kind[],
+  { data, seedProbes = 0 }: PairRun,
+  records: readonly ManifestRecord[],
+  context: Context,
+): Promise<Map<string, number>> {
+  const { runFolder, signal } = context;
+  const images = new Map<string, Image[]>(), masks = new Map<string, Mask>(), result = new Map<string, number>();
+  if (seedProbes === 0) return result;
+  async function* jobs(): AsyncGenerator<PairJob> {
+    for (const { key, part, defect } of kinds) {
+      const record = records.find((r) => r.part === part.name && r.defect === defect.name && r.index === 0);
+      if (!record) continue;
+      const source = await loadImage(`${data}/${record.source}`), mask = await loadMask(runFolder.file(record.mask));
+      images.set(key, [await loadImage(runFolder.file(record.image))]);
+      masks.set(key, mask);
+      for (let k = 0; k < seedProbes; k++) yield { index: FIRST_PROBE + k, key, source, mask };
+    }
+  }
+  using progress = context.progress({ label: "seeds", total: seedProbes * kinds.length, unit: "image" });
+  let done = 0;
+  for await (const { job, image } of generator.generate(jobs(), { next: () => signal.throwIfAborted() })) {
+    images.get(job.key)!.push(image);
+    progress.update(++done);
+    // A kind's pictures are let go when its last one is there.
+    const all = images.get(job.key)!;
+    if (all.length <= seedProbes) continue;
+    result.set(job.key, seedVariety(all, masks.get(job.key)!));
+    images.delete(job.key);
+  }
+  progress.finish();
+  return result;
 }
 
 /** Masks of a kind in a folder of `generate-masks`. */

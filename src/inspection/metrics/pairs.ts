@@ -145,11 +145,15 @@ function nearestOf(descriptors: readonly Float32Array[], to: readonly Float32Arr
  * @throws {UserError} without training or generated pairs
  */
 export function memorising(generated: readonly LabelledImage[], training: readonly LabelledImage[]): Memorising {
-  if (generated.length === 0 || training.length === 0) {
+  return memorisingOf(generated.map(defectDescriptor), training.map(defectDescriptor));
+}
+
+/** {@linkcode memorising} out of descriptors, so that no picture has to be kept. */
+export function memorisingOf(generated: readonly Float32Array[], known: readonly Float32Array[]): Memorising {
+  if (generated.length === 0 || known.length === 0) {
     throw new UserError("the nearest training image needs generated and training pairs");
   }
-  const known = training.map(defectDescriptor);
-  const nearest = generated.map((pair) => nearestOf(symmetries(defectDescriptor(pair)), known));
+  const nearest = generated.map((descriptor) => nearestOf(symmetries(descriptor), known));
   const distances = nearest.map(({ distance }) => distance);
   return {
     nearest,
@@ -176,7 +180,11 @@ export interface Duplicates {
  * brightness, which can differ by no more than the distance, so that most of the n² comparisons are never made.
  */
 export function nearDuplicates(generated: readonly LabelledImage[], threshold = DUPLICATE): Duplicates {
-  const descriptors = generated.map(defectDescriptor);
+  return nearDuplicatesOf(generated.map(defectDescriptor), threshold);
+}
+
+/** {@linkcode nearDuplicates} out of descriptors. */
+export function nearDuplicatesOf(descriptors: readonly Float32Array[], threshold = DUPLICATE): Duplicates {
   const means = descriptors.map((d) => d.reduce((sum, value) => sum + value, 0) / d.length);
   const order = means.map((_, i) => i).sort((a, b) => means[a] - means[b]), earliest = new Map<number, number>();
   for (const [at, a] of order.entries()) {
@@ -187,7 +195,7 @@ export function nearDuplicates(generated: readonly LabelledImage[], threshold = 
     }
   }
   const pairs = [...earliest].map(([later, earlier]) => [earlier, later] as const).sort((a, b) => a[1] - b[1]);
-  return { count: pairs.length, share: generated.length ? pairs.length / generated.length : 0, pairs };
+  return { count: pairs.length, share: descriptors.length ? pairs.length / descriptors.length : 0, pairs };
 }
 
 /**

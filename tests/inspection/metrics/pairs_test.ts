@@ -12,6 +12,7 @@ import {
   seedVariety,
   spread,
 } from "../../../src/inspection/metrics/pairs.ts";
+import { PairSummary } from "../../../src/inspection/metrics/pair_summary.ts";
 import type { Image, Mask } from "../../../src/data/image.ts";
 import { UserError } from "../../../src/errors.ts";
 import { Random } from "../../../src/random/philox.ts";
@@ -172,4 +173,19 @@ Deno.test("evaluation: all figures of a set, and why some are missing", () => {
   assert.deepEqual(good.figures().values, {});
   assert.match(good.figures().missing.auPro!, /no mask has a defective region/);
   assert.deepEqual(good.curves(), { roc: undefined, precisionRecall: undefined, pro: undefined, imageRoc: undefined });
+});
+
+Deno.test("a summary fed pair by pair tells what the figures tell of all pairs", () => {
+  const source = imageOf(() => 100), training = [0, 1, 2].map((i) => patterned(i));
+  const generated = [patterned(2, 4), patterned(10), patterned(10, 3), patterned(11)];
+  const summary = new PairSummary(training);
+  for (const pair of generated) summary.add(source, pair, { part: maskOf((x) => x >= 20) });
+  const figures = summary.figures(), { median, trainingMedian, copied } = memorising(generated, training);
+  assert.deepEqual(figures.nearestTraining, { median, trainingMedian, copied });
+  assert.deepEqual(figures.nearDuplicates, { count: 1, share: 0.25 });
+  assert.deepEqual([figures.pairs, figures.onPart.mean, figures.onPart.std], [4, 0.75, 0]);
+  const changes = generated.map((pair) => changeFigures(source, pair));
+  assert.deepEqual(figures.changeInside, spread(changes.map(({ changeInside }) => changeInside)));
+  assert.equal(figures.largestOutside, Math.max(...changes.map(({ largestOutside }) => largestOutside)));
+  assert.throws(() => new PairSummary([]).figures(), UserError);
 });

@@ -1,0 +1,143 @@
+/**
+ * The figures about generated pairs that need no network, for every run that makes pairs: in its closing lines, and in
+ * `summary.json`. The pairs are read back one by one, so that a resumed run tells the same as one that was never stopped.
+ */
+
+import { partRegion } from "../../src/anomaly/masks.ts";
+import { type Image, loadImage, loadMask, type Mask } from "../../src/data/image.ts";
+import { loadPair } from "../../src/data/mvtec.ts";
+import { resize } from "../../src/data/resize.ts";
+import { type KindFigures, PairSummary } from "../../src/inspection/metrics/pair_summary.ts";
+import type { Table } from "../../src/report/sections.ts";
+import type { Context } from "../command.ts";
+import { type Kind, nameIn } from "./dataset.ts";
+import type { ManifestRecord } from "./pairs.ts";
+
+/** Name of the file. */
+export const SUMMARY = "summary.json";
+
+/** One kind in `summary.json`. */
+export interface KindSummary extends KindFigures {
+  readonly part: string;
+  readonly defect: string;
+  /** Pairs that passed the quality gate. */
+  readonly accepted: number;
+  /**
+   * How much the seed alone changes the inside of the mask: mean difference between images of one source and one mask,
+   * 0 … 1; undefined where it was not measured.
+   */
+  readonly seedVariety?: number;
+}
+
+/** What a summary needs to know of a pair. */
+type PairRecord = Pick<ManifestRecord, "part" | "defect" | "index" | "image" | "mask" | "source" | "accepted">;
+
+/** What is summarised. */
+export interface SummaryRun {
+  readonly kinds: readonly Kind[];
+  readonly data: string;
+  readonly records: readonly PairRecord[];
+  /** Pixels around the mask of an image of this size over which the defect fades; none where left out. */
+  readonly feather?: (size: { width: number; height: number }) => number;
+  /** Differences by seed, by the kind's key. */
+  readonly seedVariety?: ReadonlyMap<string, number>;
+}
+
+/** Normal images from which the part's region is found, and its working size. */
+const REGION_IMAGES = 8, REGION_SIDE = 128;
+
+/** Where the part of a kind lies, at any size. */
+export async function regionOf({ part }: Kind): Promise<(size: { width: number; height: number }) => Mask> {
+  const images: Image[] = [];
+  for (const path of part.good.slice(0, REGION_IMAGES)) {
+    images.push(resize(await loadImage(path), REGION_SIDE, REGION_SIDE, "bicubic"));
+  }
+  const small = partRegion(images), sizes = new Map<string, Mask>();
+  return ({ width, height }) => {
+    const name = `${width}×${height}`;
+    let region = sizes.get(name);
+    if (!region) sizes.set(name, region = { ...resize(small, width, height, "nearest"), channels: 1 });
+    return region;
+  };
+}
+
+/** Writes `summary.json` and prints its table. */
+export async function summarisePairs(run: SummaryRun, context: Context): Promise<readonly KindSummary[]> {
+  const { records, feather = () => 0, seedVariety } = run, { runFolder, signal } = context;
+  using progress = context.progress({ label: "figures", total: records.length, unit: "pair" });
+  const summaries: KindSummary[] = [];
+  let done = 0;
+  for (const kind of run.kinds) {
+    const { part, defect, key } = kind, mine = records.filter((r) => r.part === part.name && r.defect === defect.name);
+    if (mine.length === 0) continue;
+    const training = [];
+    for (const pair of defect.train) training.push(await loadPair(pair));
+    const region = await regionOf(kind), summary = new PairSummary(training);
+    const sources = new Map(part.good.map((path) => [nameIn(run.data, path), path]));
+    for (const record of mine) {
+      signal.throwIfAborted();
+      const source = await loadImage(sources.get(record.source) ?? `${run.data}/${record.source}`);
+      const image = await loadImage(runFolder.file(record.image)), mask = await loadMask(runFolder.file(record.mask));
+      summary.add(source, { image, mask }, { feather: feather(image), part: region(image) });
+      progress.update(++done);
+    }
+    summaries.push({
+      part: part.name,
+      defect: defect.name,
+      accepted: mine.filter(({ accepted }) => accepted).length,
+      ...summary.figures(),
+      seedVariety: seedVariety?.get(key),
+    });
+  }
+  progress.finish();
+  const short = (_: string, value: unknown) => typeof value === "number" ? Number(value.toFixed(5)) : value;
+  await runFolder.write(SUMMARY, `${JSON.stringify(summaries, short, 2)}\n`);
+  printSummary(summaries, context);
+  return summaries;
+}
+
+/** Prints the table of a summary. */
+export function printSummary(summaries: readonly KindSummary[], context: Context): void {
+  const { columns, rows } = summaryTable(summaries), lines = [columns, ...rows];
+  const widths = columns.map((_, i) => Math.max(...lines.map((line) => String(line[i]).length)));
+  for (const line of lines) {
+    context.print(
+      line.map((cell, i) => i ? String(cell).padStart(widths[i]) : String(cell).padEnd(widths[i])).join("  "),
+    );
+  }
+}
+
+const percent = (value: number, digits = 0) => `${(100 * value).toFixed(digits)} %`;
+
+/** The table of a summary: a row for each kind; a column that nothing is known of is left out. */
+export function summaryTable(summaries: readonly KindSummary[]): Table {
+  const pm = ({ mean, std, count }: KindFigures["onPart"], digits = 0) =>
+    count > 1 ? `${(100 * mean).toFixed(digits)} ± ${percent(std, digits)}` : percent(mean, digits);
+  const known = (value: number | undefined) => value === undefined ? "–" : percent(value, 1);
+  const columns: [name: string, cell: (one: KindSummary) => string][] = [
+    ["defect", (s) => `${s.part}: ${s.defect}`],
+    ["pairs", (s) => s.accepted < s.pairs ? `${s.accepted} of ${s.pairs}` : String(s.pairs)],
+    ["change inside", (s) => pm(s.changeInside, 1)],
+    ["mask changed", (s) => pm(s.changedShare)],
+    ["outside", (s) => percent(s.changeOutside.mean, 2)],
+    ["largest", (s) => percent(s.largestOutside)],
+    ["on part", (s) => percent(s.onPart.mean)],
+    ["nearest training", (s) => known(s.nearestTraining?.median)],
+    ["among training", (s) => known(s.nearestTraining?.trainingMedian)],
+    ["copied", (s) => s.nearestTraining ? String(Math.round(s.nearestTraining.copied * s.pairs)) : "–"],
+    ["alike", (s) => String(s.nearDuplicates.count)],
+    ["by seed", (s) => known(s.seedVariety)],
+  ];
+  const shown = columns.filter(([, cell]) => summaries.some((one) => cell(one) !== "–"));
+  return {
+    columns: shown.map(([name]) => name),
+    rows: summaries.map((one) => shown.map(([, cell]) => cell(one))),
+  };
+}
+
+/** What the columns of {@linkcode summaryTable} mean, for a reader. */
+export const SUMMARY_NOTE =
+  "Changes against the source image, in parts of the full scale; mask changed: share of its pixels that visibly differ; " +
+  "outside, largest: what changed away from the mask. Nearest training: median distance to the most similar training " +
+  "defect, to be compared with the distance among training defects; copied: pairs that repeat one; alike: pairs that look " +
+  "like an earlier one; by seed: how much the seed alone changes.";
