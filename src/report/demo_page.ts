@@ -17,6 +17,8 @@ export interface DemoPage extends Omit<Page, "body"> {
   readonly curves: readonly Curve[];
   /** Figures of the result, one row for each kind of defect. */
   readonly figures?: Table;
+  /** What its columns mean. */
+  readonly figuresNote?: string;
   readonly settings: Readonly<Record<string, unknown>>;
 }
 
@@ -30,11 +32,11 @@ export interface DemoPage extends Omit<Page, "body"> {
  * if (!html.startsWith("<!doctype html>") || html.includes("<script")) throw new Error("not a page that stands alone");
  * ```
  */
-export function demoPage({ sections, curves, figures, settings, ...page }: DemoPage): string {
+export function demoPage({ sections, curves, figures, figuresNote, settings, ...page }: DemoPage): string {
   const body = [
     ...sections.map(defectSection),
     trainingSection(curves),
-    figures ? tableSection("Figures", figures) : "",
+    figures ? tableSection("Figures", figures, figuresNote) : "",
     settingsSection(settings),
   ];
   return htmlPage({ ...page, body });

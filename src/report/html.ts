@@ -1,5 +1,7 @@
 /** Small pieces of HTML that the report pages share: escaping, and pictures as data URIs with their sizes. */
 
+import { sizeOfImage } from "../data/image.ts";
+
 /** A text as it may stand in HTML, in quotes too. */
 export function escape(text: string): string {
   return text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
@@ -7,16 +9,18 @@ export function escape(text: string): string {
 
 /**
  * An `<img>` that carries its picture with it.
- * @param png a PNG file's bytes
+ * @param file bytes of a PNG or JPEG file
  * @param alt what it shows
  * @param className class attribute, or none
- * @throws Error if the bytes are no PNG file
+ * @throws Error if the bytes are neither
  */
-export function picture(png: Uint8Array, alt: string, className = ""): string {
-  const view = new DataView(png.buffer, png.byteOffset, png.byteLength);
-  if (png.length < 24 || view.getUint32(0) !== 0x89504e47) throw new Error(`${alt}: the picture is not a PNG file`);
-  const [width, height] = [view.getUint32(16), view.getUint32(20)]; // IHDR comes first, by the standard
-  return `<img src="data:image/png;base64,${base64(png)}" alt="${escape(alt)}" width="${width}" height="${height}"` +
+export function picture(file: Uint8Array, alt: string, className = ""): string {
+  const type = file[0] === 0x89 && file[1] === 0x50 ? "png" : file[0] === 0xff && file[1] === 0xd8 ? "jpeg" : undefined;
+  if (!type || file.length < 24) throw new Error(`${alt}: the picture is not a PNG or JPEG file`);
+  const { width, height } = sizeOfImage(file, alt);
+  return `<img src="data:image/${type};base64,${base64(file)}" alt="${
+    escape(alt)
+  }" width="${width}" height="${height}"` +
     `${className ? ` class="${className}"` : ""} decoding="async">`;
 }
 

@@ -1,8 +1,52 @@
 /** Pictures made for looking at: where two images differ, and where a mask's edge runs over an image. */
-import type { Image, Mask } from "../data/image.ts";
+import { Image as Encoder } from "imagescript";
+import { type Image, type Mask, toPng } from "../data/image.ts";
+import { resize } from "../data/resize.ts";
 
 /** Dark blue over magenta to pale yellow: even steps for the eye, also in grey and for most colour-blind readers. */
 const HEAT = [[10, 10, 28], [70, 18, 105], [150, 40, 110], [222, 83, 70], [250, 160, 60], [252, 250, 190]];
+
+/** Quality of photographs on a page: no difference to the eye at their size, a tenth of a PNG file. */
+const JPEG_QUALITY = 88;
+
+/** An image within `side` × `side` pixels; smaller ones stay as they are. */
+export function shrink(image: Image, side: number): Image {
+  const scale = side / Math.max(image.width, image.height);
+  if (scale >= 1) return image;
+  const fit = (size: number) => Math.max(1, Math.round(scale * size));
+  return resize(image, fit(image.width), fit(image.height), "box");
+}
+
+/**
+ * A photograph for a page: as it is where it fits into `side` × `side` pixels, else smaller and as JPEG.
+ * @returns bytes of a PNG or JPEG file
+ */
+export async function photo(image: Image, side: number): Promise<Uint8Array> {
+  const small = shrink(image, side);
+  if (small === image) return toPng(image);
+  const encoder = new Encoder(small.width, small.height);
+  for (let i = 0, j = 0; i < encoder.bitmap.length; i += 4, j += 3) {
+    for (let c = 0; c < 3; c++) encoder.bitmap[i + c] = small.data[j + c];
+    encoder.bitmap[i + 3] = 255;
+  }
+  return await encoder.encodeJPEG(JPEG_QUALITY);
+}
+
+/** Colour of a heat map at `share` (0 … 1) of full brightness. */
+function heat(share: number, into: Uint8ClampedArray, at: number): void {
+  const place = Math.min(1, Math.max(0, share)) * (HEAT.length - 1), low = Math.min(HEAT.length - 2, Math.floor(place));
+  for (let c = 0; c < 3; c++) into[at + c] = HEAT[low][c] + (place - low) * (HEAT[low + 1][c] - HEAT[low][c]);
+}
+
+/**
+ * A grey score map in the colours of a heat map.
+ * @param full the grey (0 … 255) that is drawn at full brightness
+ */
+export function heatPicture({ width, height, data: grey }: Image, full = 255): Image {
+  const data = new Uint8ClampedArray(grey.length);
+  for (let i = 0; i < grey.length; i += 3) heat(grey[i] / full, data, i);
+  return { width, height, channels: 3, data };
+}
 
 /**
  * How much each pixel changed, as a heat map.
@@ -19,8 +63,7 @@ export function differencePicture(before: Image, after: Image, full = 96): Image
   for (let i = 0; i < data.length; i += 3) {
     let change = 0;
     for (let c = 0; c < 3; c++) change = Math.max(change, Math.abs(before.data[i + c] - after.data[i + c]));
-    const at = Math.min(1, change / full) * (HEAT.length - 1), low = Math.min(HEAT.length - 2, Math.floor(at));
-    for (let c = 0; c < 3; c++) data[i + c] = HEAT[low][c] + (at - low) * (HEAT[low + 1][c] - HEAT[low][c]);
+    heat(change / full, data, i);
   }
   return { width: before.width, height: before.height, channels: 3, data };
 }

@@ -1,25 +1,26 @@
 /** The sections that report pages are made of, each as HTML: generated pairs, masks, cases, charts, tables, settings. */
 import { type Curve, type CurveAxes, curveChart, lineChart, type Series, SERIES_STYLES } from "./chart.ts";
 import { escape, figure, picture } from "./html.ts";
+import { highlightList, type Page } from "./page.ts";
 
-/** A PNG file's bytes. */
-export type Png = Uint8Array;
+/** Bytes of a PNG or JPEG file. */
+export type Picture = Uint8Array;
 
 /** A training example. */
 export interface ExamplePair {
-  readonly image: Png;
-  readonly mask: Png;
+  readonly image: Picture;
+  readonly mask: Picture;
 }
 
 /** A generated pair beside what it was made from. */
 export interface GeneratedPair {
   /** The normal image; left out where it is not at hand. */
-  readonly source?: Png;
-  readonly mask: Png;
+  readonly source?: Picture;
+  readonly mask: Picture;
   /** The normal image with the defect drawn in. */
-  readonly result: Png;
+  readonly result: Picture;
   /** Where result and source differ (`differencePicture`). */
-  readonly difference?: Png;
+  readonly difference?: Picture;
   /** A few words under the pair: `"#3, change 12 %"`. */
   readonly caption?: string;
 }
@@ -30,7 +31,7 @@ export interface DefectSection {
   readonly defect: string;
   readonly training: readonly ExamplePair[];
   /** Masks sampled for this kind. */
-  readonly masks: readonly Png[];
+  readonly masks: readonly Picture[];
   readonly pairs: readonly GeneratedPair[];
   /** How many there are in all, where not all are shown. */
   readonly total?: number;
@@ -81,11 +82,11 @@ function pairCard({ source, mask, result, difference, caption }: GeneratedPair, 
 
 /** An image that was inspected. */
 export interface Case {
-  readonly image: Png;
+  readonly image: Picture;
   /** The image with the true defect's edge drawn on it; left out for a normal image. */
-  readonly truth?: Png;
+  readonly truth?: Picture;
   /** The score map; left out of a classifier, which has none. */
-  readonly map?: Png;
+  readonly map?: Picture;
   readonly caption: string;
 }
 
@@ -121,12 +122,12 @@ ${
 export function picturesSection(
   title: string,
   note: string,
-  pictures: readonly (readonly [caption: string, png: Png])[],
+  pictures: readonly (readonly [caption: string, file: Picture])[],
   style: "mask" | "wide" | "" = "",
 ): string {
   if (!pictures.length) return "";
-  const figures = pictures.map(([caption, png]) =>
-    `<figure>${picture(png, caption, style)}<figcaption>${escape(caption)}</figcaption></figure>`
+  const figures = pictures.map(([caption, file]) =>
+    `<figure>${picture(file, caption, style)}<figcaption>${escape(caption)}</figcaption></figure>`
   );
   return `<section>
 <h2>${escape(title)}</h2>
@@ -218,6 +219,47 @@ export function settingsSection(values: Readonly<Record<string, unknown>>, title
   return `<section><details${open ? " open" : ""}><summary><h2>${escape(title)}</h2></summary><dl class="settings">${
     rows.join("")
   }</dl></details></section>`;
+}
+
+/** Links to the chapters of a page, by their anchors. */
+export function contents(entries: readonly (readonly [anchor: string, name: string])[]): string {
+  const links = entries.map(([anchor, name]) => `<li><a href="#${anchor}">${escape(name)}</a></li>`);
+  return `<nav><ul class="contents">${links.join("")}</ul></nav>`;
+}
+
+/** A run of its own on a page of several. */
+export function chapter(
+  anchor: string,
+  name: string,
+  about: string,
+  highlights: Page["highlights"],
+  body: readonly string[],
+): string {
+  return `<section class="run" id="${anchor}">
+<h2>${escape(name)}</h2>
+<p class="note">${escape(about)}</p>
+${highlightList(highlights)}
+${body.filter(Boolean).join("\n")}
+</section>`;
+}
+
+/** Pictures in columns, one row for each thing; it scrolls sideways where there are many. */
+export function versusSection(
+  title: string,
+  columns: readonly string[],
+  rows: readonly (readonly (Picture | undefined)[])[],
+): string {
+  const cell = (file: Picture | undefined, column: string, row: number) =>
+    `<td>${file ? picture(file, `${column}, image ${row + 1}`) : ""}</td>`;
+  return `<section>
+<h2>${escape(title)}</h2>
+<div class="scroll"><table class="versus"><thead><tr>${
+    columns.map((name) => `<th scope="col">${escape(name)}</th>`).join("")
+  }</tr></thead>
+<tbody>${
+    rows.map((row, r) => `<tr>${row.map((file, c) => cell(file, columns[c], r)).join("")}</tr>`).join("\n")
+  }</tbody></table></div>
+</section>`;
 }
 
 /** `brushed_metal` and `brushed-metal` as words. */

@@ -84,6 +84,9 @@ figure { margin: 0; }
 table { border-collapse: collapse; min-width: 60%; font-size: .9375rem; }
 th, td { padding: .45rem 1.4rem .45rem 0; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; font-size: .875rem; }
+.versus { min-width: 0; }
+.versus td { padding: .25rem .5rem .25rem 0; border: 0; }
+.versus img { width: clamp(6rem, 24vw, 9.5rem); }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 summary { cursor: pointer; list-style-position: outside; }
 summary h2 { display: inline; }

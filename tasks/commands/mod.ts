@@ -11,6 +11,7 @@ import inspectTest from "./inspect_test.ts";
 import inspectTrain from "./inspect_train.ts";
 import planCommand from "./plan.ts";
 import pretrain from "./pretrain.ts";
+import report from "./report.ts";
 import reproduce from "./reproduce.ts";
 import train from "./train.ts";
 import trainMasks from "./train_masks.ts";
@@ -26,6 +27,7 @@ export const commands: readonly AnyCommand[] = [
   inspectTrain,
   inspectTest,
   inspectExport,
+  report,
   reproduce,
   importCommand,
   pretrain,

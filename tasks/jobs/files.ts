@@ -21,3 +21,22 @@ export async function readProduct(path: string, made: string): Promise<Uint8Arra
     throw new UserError(`${path} is missing`, `give the run folder of a finished ${made}`);
   }
 }
+
+/**
+ * What a JSON file holds; undefined where there is none.
+ * @throws UserError where it is not JSON
+ */
+export async function readJson<T>(path: string): Promise<T | undefined> {
+  let text: string;
+  try {
+    text = await Deno.readTextFile(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return undefined;
+    throw error;
+  }
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new UserError(`${path} is not JSON`, "the file was changed by hand; make the run again");
+  }
+}

@@ -70,9 +70,12 @@ Deno.test("demoPage() carries a picture larger than one slice of base64 whole", 
   assert.deepEqual(Uint8Array.from(atob(data), (c) => c.charCodeAt(0)), new Uint8Array(large));
 });
 
-Deno.test("demoPage() refuses what is no PNG file", () => {
+Deno.test("demoPage() refuses what is no picture", () => {
   const sections = [{ ...page.sections[0], masks: [new Uint8Array(40)] }];
-  assert.throws(() => demoPage({ ...page, sections }), /mask 1 made for deep_crack on wood: the picture is not a PNG/);
+  assert.throws(
+    () => demoPage({ ...page, sections }),
+    /mask 1 made for deep_crack on wood: the picture is not a PNG or JPEG file/,
+  );
 });
 
 Deno.test("charts have round ticks, skip what is not finite, and do without points", () => {

@@ -1,0 +1,178 @@
+/**
+ * The `report` command: a page of every kind of run and of several, which stands alone; in a browser, where one is found, it
+ * is not blank and works although everything but itself is forbidden.
+ */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { decodeImage, loadMask, savePng } from "../../src/data/image.ts";
+import { nameAndFolder } from "../../tasks/jobs/report.ts";
+import { figuresTable, parseCsv } from "../../tasks/jobs/report_inspection.ts";
+import { csv } from "../../tasks/jobs/inspection_results.ts";
+import { exists, Workshop } from "../end_to_end/program.ts";
+
+const shop = new Workshop();
+const SIZE = "--base-width 4 --resolution 32 --train-batch-size 2 --max-train-steps 12";
+await shop.good("baseline --method crop-paste --data @data --part plate --count 9 --out @crop");
+await shop.good("baseline --method draem --data @data --part plate --count 3 --out @draem");
+await shop.good(`inspect train --pairs @crop --data @data ${SIZE} --out @unet`);
+await shop.good("inspect test --train-run @unet --data @data --out @unet-test");
+await shop.good(`inspect train --pairs @crop --data @data ${SIZE} --seed 1 --out @unet-1`);
+await shop.good("inspect test --train-run @unet-1 --data @data --out @unet-1-test");
+
+const test = (name: string, fn: () => Promise<void>, ignore = false) =>
+  Deno.test({ name, fn, ignore, sanitizeResources: false, sanitizeOps: false });
+
+/** Makes a page, checks that it stands alone and returns it. */
+async function page(words: string, out: string): Promise<string> {
+  const { out: printed } = await shop.good(`report ${words.replaceAll("=@", `=${shop.path}/`)} --out @${out}`);
+  assert.equal(printed.trim(), shop.file(out, "index.html"));
+  const html = Deno.readTextFileSync(shop.file(out, "index.html"));
+  assert.match(html, /^<!doctype html>/);
+  assert.doesNotMatch(html, /<script|<link(?! rel="icon" href="data:,")|(src|href)="(?!data:|#)|url\(|@import|https?:/);
+  assert.doesNotMatch(html, />(NaN|undefined|null|\[object)/);
+  const titles = [...html.matchAll(/<h2>(.*?)<\/h2>/g)].map(([, title]) => title.replace(/<.*?>/g, ""));
+  assert.equal(new Set(titles).size > 1, true, titles.join());
+  return html;
+}
+
+const pictures = (html: string) => [...html.matchAll(/<img /g)].length;
+
+test("pairs: contact sheets with source, mask, result and change; figures, the faintest and the strongest", async () => {
+  const html = await page("@crop --pairs 2", "page-crop");
+  // Two kinds: two training pairs, two and twice three generated ones of four pictures each.
+  assert.equal(pictures(html), 2 * (2 * 2 + 4 * (2 + 2 * 3)));
+  for (const words of ["dent <span>on plate", "2 of 9 new pairs", "Faintest of the others", "mask changed"]) {
+    assert.ok(html.includes(words), words);
+  }
+  // A data set that went elsewhere is asked for, and the page is made of what is left.
+  Deno.renameSync(shop.file("data"), shop.file("moved"));
+  const poor = await page("@crop --pairs 2", "page-poor");
+  assert.equal(pictures(poor), 2 * 2 * (2 + 2 * 3)); // masks and results
+  assert.match(poor, /The data set is not where the run found it \(--data\)/);
+  assert.equal(pictures(await page("@crop --pairs 2 --data @moved", "page-moved")), pictures(html));
+  Deno.renameSync(shop.file("moved"), shop.file("data"));
+});
+
+test("a training and a test: curves, figures, worst and best cases", async () => {
+  const training = await page("@unet", "page-train");
+  assert.match(training, /aria-label="loss: loss from [\d.]+ to [\d.]+ over 12 steps"/);
+  const html = await page("unet=@unet-test", "page-test");
+  for (const title of ["Precision and recall, pixels", "ROC, pixels", "PRO", "ROC, images"]) {
+    assert.match(html, new RegExp(`aria-label="${title}".*?<path class="series s0" d="M[\\d. L]+"`));
+  }
+  for (const words of ["Found worst", "Normal images with the highest scores", "pixel AUROC", "last step"]) {
+    assert.ok(html.includes(words), words);
+  }
+  // Eight defects, of which six are shown as worst and two more as best, in three pictures; one normal image in two.
+  assert.equal(pictures(html), 3 * 8 + 2);
+});
+
+test("several runs: seeds of one name in one row, methods side by side on the same images", async () => {
+  const html = await page("unet=@unet-test unet=@unet-1-test", "page-seeds");
+  assert.match(html, /<td>unet<\/td><td class="number">2<\/td><td class="number">[\d.]+ ± [\d.]+<\/td>/);
+  assert.equal([...html.matchAll(/<path class="series s0"/g)].length, 2 * 5 + 2 * 5);
+  const methods = await page("@crop @draem --pairs 1", "page-methods");
+  assert.ok(methods.includes(`<th scope="col">source</th><th scope="col">crop</th><th scope="col">draem</th>`));
+  assert.ok(methods.includes('<a href="#run-2">draem (baseline)</a>') && methods.includes('id="run-2"'));
+  assert.ok(methods.includes("dent, side by side") && methods.includes("Generated pairs"));
+});
+
+test("what cannot be reported is one line", async () => {
+  const refused = async (words: string, message: RegExp) => {
+    const { code, err } = await shop.run(`report ${words} --out @refused`);
+    assert.ok(code === 1 || code === 2);
+    assert.match(err, message);
+    assert.ok(err.trimEnd().split("\n").filter((line) => !line.startsWith("reading:")).length <= 2, err);
+    assert.equal(exists(shop.file("refused")), false);
+  };
+  await refused("@nowhere", /nowhere holds no run/);
+  await refused("@data", /data holds no run/);
+  await refused("", /missing --runs/);
+  Deno.mkdirSync(shop.file("empty"));
+  Deno.writeTextFileSync(shop.file("empty/config.json"), '{"command":"train"}');
+  await refused("@empty", /empty: this run of train left nothing to show/);
+  Deno.writeTextFileSync(shop.file("empty/config.json"), "{");
+  await refused("@empty", /config\.json is not JSON/);
+});
+
+test("names and folders, CSV and its reader, a table of one and of several runs", async () => {
+  assert.deepEqual(nameAndFolder("ours=runs/a"), { name: "ours", folder: "runs/a" });
+  assert.deepEqual(nameAndFolder("runs/a=b/"), { name: "a=b", folder: "runs/a=b/" });
+  const lines = [["image", "ap"], ['a,"b".png', 0.5], ["c", undefined]];
+  assert.deepEqual(parseCsv(csv(lines)), [{ image: 'a,"b".png', ap: "0.5" }, { image: "c", ap: "" }]);
+  const runs = [0.5, 0.7].map((pixelAp) => ({ name: "a", metrics: { pixelAp } }));
+  assert.deepEqual(figuresTable(runs.slice(0, 1)), { columns: ["method", "pixel AP"], rows: [["a", "50.0"]] });
+  assert.deepEqual(figuresTable(runs).rows, [["a", 2, "60.0 ± 14.1"]]);
+  // A large picture is made smaller, and is then a JPEG file.
+  const large = { width: 900, height: 600, channels: 3 as const, data: new Uint8ClampedArray(1_620_000).fill(90) };
+  Deno.mkdirSync(shop.file("big/x/train/good"), { recursive: true });
+  savePng(shop.file("big/x/train/good/0.png"), large);
+  const record = JSON.parse(Deno.readTextFileSync(shop.file("crop/manifest.jsonl")).split("\n")[0]);
+  Deno.mkdirSync(shop.file("one"));
+  savePng(shop.file("one/i.png"), { ...large, data: large.data.map((v, i) => i < 300 ? 200 : v) });
+  const mask = await loadMask(shop.file("crop", record.mask));
+  savePng(shop.file("one/m.png"), mask);
+  const line = { ...record, image: "i.png", mask: "m.png", source: "x/train/good/0.png", part: "x" };
+  Deno.writeTextFileSync(shop.file("one/manifest.jsonl"), `${JSON.stringify(line)}\n`);
+  Deno.writeTextFileSync(shop.file("one/config.json"), JSON.stringify({ command: "generate", data: "none" }));
+  const html = await page("@one", "page-large");
+  const [, data] = /data:image\/jpeg;base64,([^"]+)" alt="dent on x, pair 1: result" width="384" height="256"/.exec(
+    html,
+  )!;
+  const shown = await decodeImage(Uint8Array.from(atob(data), (c) => c.charCodeAt(0)), "shown");
+  assert.ok(Math.abs(shown.data[3 * 384 * 100 + 300] - 90) < 4);
+});
+
+/** A browser: what CHROMIUM names, or `chromium` on the PATH. */
+function browser(): string | undefined {
+  const given = Deno.env.get("CHROMIUM");
+  if (given) return given;
+  const folders = (Deno.env.get("PATH") ?? "").split(Deno.build.os === "windows" ? ";" : ":");
+  return folders.map((folder) => join(folder, "chromium")).find(exists);
+}
+
+const chromium = browser();
+
+test(
+  chromium
+    ? "in a browser that allows nothing from outside, the page is not blank"
+    : "in a browser: no chromium found, set CHROMIUM",
+  async () => {
+    await page("@crop unet=@unet-test", "page-shown");
+    const html = Deno.readFileSync(shop.file("page-shown/index.html")), asked: string[] = [];
+    const policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'";
+    await using server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, ({ url }) => {
+      asked.push(new URL(url).pathname);
+      return new Response(html, { headers: { "content-type": "text/html", "content-security-policy": policy } });
+    });
+    for (const width of [1200, 500]) {
+      const file = shop.file(`shot-${width}.png`);
+      const { success, stderr } = await new Deno.Command(chromium!, {
+        args: [
+          ...["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--hide-scrollbars"],
+          `--user-data-dir=${shop.file("profile")}`,
+          `--window-size=${width},1600`,
+          `--screenshot=${file}`,
+          `http://127.0.0.1:${(server.addr as Deno.NetAddr).port}/`,
+        ],
+        stdout: "null",
+        stderr: "piped",
+        signal: AbortSignal.timeout(90_000),
+      }).output();
+      assert.ok(success && exists(file), new TextDecoder().decode(stderr));
+      const { width: wide, data } = await decodeImage(Deno.readFileSync(file), file);
+      assert.equal(wide, width);
+      const background = data.subarray(0, 3), colours = new Set<number>();
+      let drawn = 0;
+      for (let i = 0; i < data.length; i += 3) {
+        colours.add(data[i] << 16 | data[i + 1] << 8 | data[i + 2]);
+        if (background.some((v, c) => Math.abs(v - data[i + c]) > 24)) drawn++;
+      }
+      assert.ok(colours.size > 500, `${colours.size} colours`); // a page of words alone has fewer
+      const share = drawn / (data.length / 3);
+      assert.ok(share > 0.03 && share < 0.9, `${share} of the page is drawn on`);
+    }
+    assert.deepEqual([...new Set(asked)], ["/"]);
+  },
+  !chromium,
+);
