@@ -30,7 +30,10 @@ function assertRefused({ code, out, err }: Result, message: RegExp): void {
   assert.match(lines[at] ?? "", message, err);
   const rest = lines.slice(at + 1);
   assert.ok(rest.length <= 1 && rest.every((line) => /^ {2}hint: \S/.test(line)), err);
-  assert.ok(lines.slice(0, at).every((line) => /^(encoding|learning rates?|masks|pairs|training( masks)?)\b/.test(line)), err); // progress
+  assert.ok(
+    lines.slice(0, at).every((line) => /^(encoding|learning rates?|masks|pairs|training( masks)?)\b/.test(line)),
+    err,
+  ); // progress
   assert.doesNotMatch(err, /fault of the program|^\s+at /m);
 }
 
