@@ -5,6 +5,7 @@
  * how mask embeddings are learned.
  */
 
+import { timestepQuantile, type TimestepSampling } from "../diffusion/timesteps.ts";
 import { UserError } from "../errors.ts";
 import { compile, type Compiled } from "../graph/compile.ts";
 import { adamHyper } from "../graph/ops/optimise.ts";
@@ -61,6 +62,8 @@ export interface InversionSettings {
    * one of the kind's items.
    */
   readonly inOrder?: boolean;
+  /** Noise levels that are drawn; `uniform` where left out. Balanced ones are spread over each batch. */
+  readonly timesteps?: TimestepSampling;
   /** Word whose embedding e_a starts from. */
   readonly initializerToken: string;
   /** Standard deviation of the noise on it; 0.02 where left out. */
@@ -107,6 +110,7 @@ export class Inversion implements Disposable {
   readonly #items: readonly InversionItem[];
   readonly #byKey: readonly InversionItem[][];
   readonly #prompts: readonly Prompt[];
+  readonly #timestep: (u: number) => number;
   readonly #table: Variable;
   readonly #encoder: Parameters;
   readonly #spatialConfig: SpatialConfig | undefined;
@@ -126,6 +130,7 @@ export class Inversion implements Disposable {
     this.keys = [...new Set(items.map(({ key }) => key))].sort();
     this.#byKey = this.keys.map((key) => items.filter((item) => item.key === key));
     this.#prompts = settings.templates.map((text) => base.prompt(text));
+    this.#timestep = timestepQuantile(base.schedule, settings.timesteps ?? "uniform");
     const { tokens, spatialTokens, seed } = settings, width = base.config.text.width;
     const word = base.wordVector(settings.initializerToken), { initializerNoise = INIT_NOISE } = settings;
     const jitter = new Random(seed, "init/embedding").normals(this.keys.length * tokens * width);
@@ -167,7 +172,7 @@ export class Inversion implements Disposable {
   /** What step `step` is trained on; depends on (seed, step) only. */
   #feed(step: number): Record<string, Float32Array | Uint32Array> {
     const { batch, tokens, spatialTokens, seed, steps, learningRate, encoderLearningRate, weightDecay } = this.settings;
-    const { inOrder, constantRate } = this.settings;
+    const { inOrder, constantRate, timesteps: sampling = "uniform" } = this.settings;
     const { latentSize, latentSide, side, schedule, config } = this.#base;
     const random = new Random(seed, "train/batch", step);
     const { maxLength, width } = config.text;
@@ -175,13 +180,17 @@ export class Inversion implements Disposable {
     const latentMask = new Float32Array(batch * latentSide ** 2), mask = new Float32Array(batch * side ** 2);
     const words = new Float32Array(batch * maxLength * width), ids = new Uint32Array(batch * tokens);
     const columns: number[] = [], timesteps: number[] = [];
+    const first = sampling === "balanced" ? random.integer(0, batch) : 0; // which stratum the first picture draws from
     for (let b = 0; b < batch; b++) {
       const drawn = inOrder ? undefined : random.integer(0, this.keys.length);
       const item = drawn === undefined
         ? this.#items[(step * batch + b) % this.#items.length]
         : random.pick(this.#byKey[drawn]);
       const key = drawn ?? this.keys.indexOf(item.key);
-      const prompt = random.pick(this.#prompts), t = random.integer(0, schedule.timesteps);
+      const prompt = random.pick(this.#prompts);
+      const t = sampling === "uniform"
+        ? random.integer(0, schedule.timesteps)
+        : this.#timestep(((first + b) % batch + random.uniform()) / batch);
       const z0 = this.#base.sampleLatent(item.moments, random.normals(latentSize)), noise = random.normals(latentSize);
       const signal = Math.sqrt(schedule.alphasCumprod[t]), sigma = Math.sqrt(1 - schedule.alphasCumprod[t]);
       x.set(z0.map((v, i) => signal * v + sigma * noise[i]), b * latentSize);

@@ -28,7 +28,7 @@ interface Sizes {
 }
 
 const PAPER: Sizes = { baseWidth: 64, resolution: 256, learningRate: 1e-4, maxTrainSteps: 12600 };
-const NARROW: Sizes = { baseWidth: 8, resolution: 128, learningRate: 2e-3, maxTrainSteps: 400 };
+const NARROW: Sizes = { baseWidth: 8, resolution: 128, learningRate: 1e-2, maxTrainSteps: 400 };
 
 /** File that keeps what the adapter decided, so that a resumed run has the same sizes anywhere. */
 const SIZES = "sizes.json";

@@ -83,6 +83,15 @@ export const lrScheduler = {
   default: "fall",
 } as const satisfies Flag;
 
+export const timestepSampling = {
+  type: "string",
+  description:
+    "Noise levels that are trained on: balanced, so that every level counts about alike, or uniform as in the " +
+    "official code, where the lowest, which no prompt changes, count most.",
+  choices: ["balanced", "uniform"],
+  default: "balanced",
+} as const satisfies Flag;
+
 /** How far apart the tokens start. */
 export const initializerNoise = {
   type: "number",

@@ -30,6 +30,7 @@ export default defineCommand({
       encoderLearningRate: 0.005,
       scaleLr: true,
       lrScheduler: "constant",
+      timestepSampling: "uniform",
       maxTrainSteps: 1_000_000,
       trainBatchSize: 4,
       officialSplit: true,
@@ -51,6 +52,7 @@ export default defineCommand({
     encoderLearningRate: shared.learningRate(0.001, "Step size for the spatial encoder."),
     scaleLr: shared.scaleLr,
     lrScheduler: shared.lrScheduler,
+    timestepSampling: shared.timestepSampling,
     numVectors: shared.numVectors(8),
     numSpatialVectors: {
       type: "integer",
@@ -165,6 +167,7 @@ export default defineCommand({
       steps: options.maxTrainSteps,
       seed: options.seed,
       ...rates,
+      timesteps: options.timestepSampling,
       inOrder: options.augmentation === "official",
       initializerToken: options.initializerToken,
       initializerNoise: options.initializerNoise,

@@ -27,6 +27,7 @@ export default defineCommand({
       learningRate: 0.005,
       scaleLr: true,
       lrScheduler: "constant",
+      timestepSampling: "uniform",
       weightDecay: 0.01,
       maxTrainSteps: 30_001,
       trainBatchSize: 4,
@@ -40,6 +41,7 @@ export default defineCommand({
     learningRate: shared.learningRate(0.005),
     scaleLr: shared.scaleLr,
     lrScheduler: shared.lrScheduler,
+    timestepSampling: shared.timestepSampling,
     weightDecay: {
       type: "number",
       description: "Weight decay of the optimiser (AdamW); 0 is Adam.",
@@ -93,6 +95,7 @@ export default defineCommand({
       steps: options.maxTrainSteps,
       seed: options.seed,
       ...rates,
+      timesteps: options.timestepSampling,
       weightDecay: options.weightDecay,
       initializerToken: options.initializerToken,
       initializerNoise: options.initializerNoise,

@@ -121,6 +121,7 @@ async function learn(base: BaseModel, kinds: readonly Kind[], run: InversionRun,
     seed: run.seed,
     learningRate: run.learningRate,
     encoderLearningRate: 0,
+    timesteps: "balanced", // as train has it
     initializerToken: run.initializerToken,
     area: true,
     templates: promptTemplates,

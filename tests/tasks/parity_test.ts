@@ -122,7 +122,7 @@ Deno.test("the official filter looks at the border alone", () => {
 
 Deno.test({
   name:
-    "training: exact copies of the word, weight decay, a rate that stays, items in order; each alone changes the result",
+    "training: exact copies of the word, weight decay, a rate that stays, items in order, noise levels; each alone changes the result",
   sanitizeResources: false,
   async fn() {
     const folder = Deno.makeTempDirSync(), gpu = await Gpu.open();
@@ -153,6 +153,7 @@ Deno.test({
           { weightDecay: 0.5 },
           { constantRate: true },
           { inOrder: true },
+          { timesteps: "balanced" },
           { area: false, learningRate: 0.011 },
         ]
       ) assert.notDeepEqual(await learn(own), plain, JSON.stringify(own));
