@@ -153,7 +153,7 @@ Deno.test({
           { weightDecay: 0.5 },
           { constantRate: true },
           { inOrder: true },
-          { timesteps: "balanced" },
+          { timesteps: "balanced" as const },
           { area: false, learningRate: 0.011 },
         ]
       ) assert.notDeepEqual(await learn(own), plain, JSON.stringify(own));
