@@ -87,7 +87,7 @@ export default defineCommand({
     maxTrainSteps: shared.maxTrainSteps(800),
     trainBatchSize: shared.trainBatchSize(4),
     augmentedCopies: shared.augmentedCopies,
-    learningRate: shared.learningRate(0.005, "Step size for the learned tokens."),
+    learningRate: shared.learningRate(0.02, "Step size for the learned tokens."),
     initializerToken: {
       type: "string",
       value: "word",

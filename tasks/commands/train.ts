@@ -48,7 +48,7 @@ export default defineCommand({
     seed: shared.seed,
     maxTrainSteps: shared.maxTrainSteps(800),
     trainBatchSize: shared.trainBatchSize(4),
-    learningRate: shared.learningRate(0.005, "Step size for the embeddings."),
+    learningRate: shared.learningRate(0.02, "Step size for the embeddings."),
     encoderLearningRate: shared.learningRate(0.001, "Step size for the spatial encoder."),
     scaleLr: shared.scaleLr,
     lrScheduler: shared.lrScheduler,

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { caption, maskCaption } from "../../src/data/procedural/captions.ts";
 import { damage, DEFECTS } from "../../src/data/procedural/defects.ts";
-import { AREA, blur, colorName, hsv, noise } from "../../src/data/procedural/noise.ts";
+import { AREA, blur, colorName, hsv, noise, SIZE } from "../../src/data/procedural/noise.ts";
+import { looksOf } from "../../src/data/procedural/looks.ts";
 import { binaryMask, pretrainingSample, quantise } from "../../src/data/procedural/sample.ts";
 import { MATERIALS, surface } from "../../src/data/procedural/surfaces.ts";
 import { damagedPart, PARTS, wholePart } from "../../fixtures/parts/heldout.ts";
@@ -89,6 +90,35 @@ Deno.test("the mixture: about 30 % whole, 60 % damaged, 10 % mask pictures, whic
   );
 });
 
+Deno.test("looks: what stands out of size, strength, tone, colour, shape and place", () => {
+  const good = new Float32Array(3 * AREA).fill(0.5);
+  const paintBox = (x0: number, x1: number, y0: number, y1: number, color: readonly number[]) => {
+    const bad = good.slice(), alpha = new Float32Array(AREA);
+    for (let y = y0; y < y1; y++) {
+      for (let x = x0; x < x1; x++) {
+        alpha[y * SIZE + x] = 1;
+        color.forEach((v, c) => bad[c * AREA + y * SIZE + x] = v);
+      }
+    }
+    return looksOf(good, bad, alpha);
+  };
+  const nothing = { size: undefined, strength: undefined, tone: undefined, color: undefined, shape: undefined };
+  assert.deepEqual(paintBox(10, 40, 60, 66, [0.4, 0.4, 0.4]), {
+    ...nothing,
+    tone: "dark",
+    shape: "long",
+    where: "on the left",
+  });
+  assert.deepEqual(paintBox(90, 120, 90, 120, [0.9, 0.1, 0.1]), {
+    ...{ size: "large", strength: "strong", tone: "dark", color: "red", shape: "round", where: "in the bottom right" },
+  });
+  assert.deepEqual(paintBox(60, 68, 60, 68, [0.53, 0.53, 0.53]), {
+    ...{ ...nothing, size: "small", strength: "faint", where: "in the middle" },
+  });
+  assert.equal(paintBox(0, 128, 60, 66, [0.4, 0.4, 0.4]).where, undefined);
+  assert.deepEqual(looksOf(good, good, new Float32Array(AREA)), {});
+});
+
 Deno.test("captions hold only words of the model's vocabulary, fit 24 positions and never name a held-out defect", () => {
   const path = new URL("../../fixtures/small-ldm/vocab.txt", import.meta.url);
   const vocabulary = new Set(Deno.readTextFileSync(path).split("\n"));
@@ -99,11 +129,19 @@ Deno.test("captions hold only words of the model's vocabulary, fit 24 positions 
     const material = random.pick(MATERIALS),
       color = colorName(hsv(random.uniform(), random.uniform(), random.uniform()));
     const defect = random.chance(0.7) ? random.pick(DEFECTS) : undefined;
+    const looks = {
+      size: random.pick(["small", "large", undefined] as const),
+      strength: random.pick(["faint", "strong", undefined] as const),
+      tone: random.pick(["dark", "bright", undefined] as const),
+      color: random.pick([color, undefined]),
+      shape: random.pick(["long", "round", undefined] as const),
+      where: random.pick(["in the top left", "on the bottom", "in the middle", undefined]),
+    };
     const text = defect && random.chance(0.2)
-      ? maskCaption(random, defect)
-      : caption(random, { material, color, defect });
+      ? maskCaption(random, defect, looks)
+      : caption(random, { material, color, defect, looks });
     const words = text.match(/[a-z]+|[^a-z\s]/g)!;
-    assert.ok(words.length <= 11, text);
+    assert.ok(words.length <= 22 && !/undefined| {2}/.test(text), text);
     for (const word of words) assert.ok(vocabulary.has(word) && !heldOut.includes(word), `${word} in “${text}”`);
   }
 });

@@ -1,12 +1,15 @@
 /** Short lower-case captions for procedural pictures, from a closed vocabulary that a small text tower can learn. */
 
 import type { Random } from "../../random/philox.ts";
+import type { Looks } from "./looks.ts";
 
 /** What a caption may tell. */
 export interface Subject {
   material: string;
   color?: string;
   defect?: string;
+  /** How the defect looks. */
+  looks?: Looks;
 }
 
 const GOOD = [
@@ -30,20 +33,39 @@ const VAGUE = [
   "a photo of a damaged M",
   "a photo of a broken M",
   "a photo of a M with a defect",
+  "a photo of a defect",
   "a photo of an anomaly on a M",
 ];
 const MASK = ["a mask of a D", "a mask of a D", "a mask of a defect", "a black and white mask", "a mask"];
 
-/** A caption of a whole or damaged part; a quarter of them name its colour. */
+/** A defect's word with none, some or all of what its looks say, and the words for its place, which come last. */
+function described(random: Random, defect: string, looks: Looks | undefined): [defect: string, where: string] {
+  if (!looks || random.chance(0.2)) return [defect, ""];
+  const { size, strength, tone, color, shape, where } = looks;
+  const said = [size, strength, tone, color, shape].filter((word) => word !== undefined && random.chance(0.65));
+  return [[...said, defect].join(" "), where !== undefined && random.chance(0.4) ? ` ${where}` : ""];
+}
+
+/** A caption of a whole or damaged part; a quarter of them name its colour, and most say something of the damage's looks. */
 export function caption(random: Random, subject: Subject): string {
   const templates = subject.defect === undefined ? GOOD : random.chance(0.1) ? VAGUE : BAD;
   const named = subject.color !== undefined && random.chance(0.25)
     ? `${subject.color} ${subject.material}`
     : subject.material;
-  return random.pick(templates).replace("M", named).replace("D", subject.defect ?? "");
+  const template = random.pick(templates).replace("M", named);
+  if (subject.defect === undefined) return template;
+  // Said of a "defect" too: the word from which embeddings start.
+  const word = templates === BAD && random.chance(0.15) ? "defect" : subject.defect;
+  const [defect, where] = described(random, word, subject.looks);
+  return template.replace("D", defect).replace(
+    "a defect",
+    templates === VAGUE ? `a ${described(random, "defect", subject.looks)[0]}` : "a defect",
+  ) + where;
 }
 
-/** A caption of a mask picture. */
-export function maskCaption(random: Random, defect: string): string {
-  return random.pick(MASK).replace("D", defect);
+/** A caption of a mask picture, of whose looks it tells size, shape and place. */
+export function maskCaption(random: Random, defect: string, looks?: Looks): string {
+  const { size, shape, where } = looks ?? {},
+    [text, place] = described(random, defect, looks && { size, shape, where });
+  return random.pick(MASK).replace("D", text) + place;
 }

@@ -3,6 +3,7 @@
 import { Random } from "../../random/philox.ts";
 import { caption, maskCaption } from "./captions.ts";
 import { damage, type DefectKind, DEFECTS } from "./defects.ts";
+import { looksOf } from "./looks.ts";
 import { AREA, colorName, type Field, SIZE } from "./noise.ts";
 import { type Material, MATERIALS, surface } from "./surfaces.ts";
 
@@ -55,10 +56,14 @@ export function pretrainingSample(seed: number, index: number): ProceduralSample
     };
   }
   const defect = random.pick(DEFECTS), bad = damage(random, good, defect), mask = binaryMask(bad.alpha);
+  // Half of the damage is weaker than its maker draws it, down to what is barely seen.
+  const opacity = random.chance(0.5) ? 1 : random.uniform(0.2, 0.8);
+  bad.rgb.forEach((value, j) => bad.rgb[j] = good.rgb[j] + opacity * (value - good.rgb[j]));
+  const looks = looksOf(good.rgb, bad.rgb, bad.alpha);
   if (choice < 0.9) {
-    const text = caption(random, { material, color, defect });
+    const text = caption(random, { material, color, defect, looks });
     return { image: quantise(bad.rgb), mask, caption: text, material, defect, maskPicture: false };
   }
   const image = new Uint8Array(3 * SIZE * SIZE).map((_, i) => mask[Math.floor(i / 3)]);
-  return { image, mask, caption: maskCaption(random, defect), material, defect, maskPicture: true };
+  return { image, mask, caption: maskCaption(random, defect, looks), material, defect, maskPicture: true };
 }
