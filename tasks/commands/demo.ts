@@ -21,8 +21,7 @@ const COPIES = 12;
 /** Shown where no part is named: of its two defects one is plain to see and one is faint. */
 const PART = "metal";
 
-/** What masks may cost in a demo: DDIM steps of one, and tries before a real one is placed instead. */
-const MASK_STEPS = 12;
+/** What masks may cost in a demo: tries before a real one is placed instead. */
 const MASK_ATTEMPTS = 2;
 
 /** Least mean change inside the mask: below it nothing was drawn. */
@@ -106,7 +105,8 @@ export default defineCommand({
     },
     trainBatchSize: shared.trainBatchSize(4),
     batchSize: shared.batchSize,
-    steps: shared.steps(30),
+    sampler: { ...shared.sampler, default: "dpm++2m" },
+    steps: shared.steps(12),
     guidanceScale: shared.guidanceScale(3),
     reweighting: {
       type: "string",
@@ -125,10 +125,10 @@ export default defineCommand({
     }
     const kinds = everything.filter((kind) => part.includes(kind.part.name));
     const folder = (name: string) => context.runFolder.file(name);
-    const { model, seed, count, batchSize, steps, reweighting } = options;
+    const { model, seed, count, batchSize, steps, sampler, reweighting } = options;
     const common = { data, part, model, seed };
     const trained = { ...common, trainBatchSize: options.trainBatchSize, validationSteps: 0, augmentedCopies: COPIES };
-    const sampled = { ...common, count, batchSize, steps };
+    const sampled = { ...common, count, batchSize, steps, sampler };
     const stages: Stage[] = [
       {
         command: train,
@@ -150,7 +150,6 @@ export default defineCommand({
         amount: count,
         given: {
           ...sampled,
-          steps: Math.min(steps, MASK_STEPS),
           maxAttempts: MASK_ATTEMPTS,
           masksRun: folder(STAGES.trainMasks),
         }, // pair i keeps mask i however many there are
@@ -174,7 +173,7 @@ export default defineCommand({
     const { maxTrainSteps, maskTrainSteps, trainBatchSize, guidanceScale } = options;
     const settings = {
       part: part.join(", "),
-      ...{ seed, maxTrainSteps, maskTrainSteps, trainBatchSize, count, steps, guidanceScale, reweighting },
+      ...{ seed, maxTrainSteps, maskTrainSteps, trainBatchSize, count, sampler, steps, guidanceScale, reweighting },
     };
     const footer = `anomalydiffusion ${VERSION}`;
     await context.runFolder.write(
