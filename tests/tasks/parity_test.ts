@@ -70,7 +70,7 @@ Deno.test("learning rates: 4 × 0.005 = 0.02 for the embeddings and for the enco
   });
   const usual = complete(train.flags, { data: "d" });
   assert.deepEqual(rates(usual, usual.learningRate, usual.encoderLearningRate), {
-    learningRate: 0.005,
+    learningRate: 0.02,
     encoderLearningRate: 0.001,
     constantRate: false,
   });

@@ -32,10 +32,12 @@ function start(folder: string, code: string): Deno.ChildProcess {
 
 /** Lets a child write until it has printed `count` times, kills it at once, and waits for its end. */
 async function killAfter(child: Deno.ChildProcess, count: number): Promise<void> {
-  let seen = 0;
+  let seen = 0, killed = false;
   for await (const chunk of child.stdout) {
     seen += chunk.length;
-    if (seen >= count) child.kill("SIGKILL");
+    if (seen < count || killed) continue; // what was in the pipe comes after the end
+    child.kill("SIGKILL");
+    killed = true;
   }
   await child.status;
 }
