@@ -46,9 +46,15 @@ function middle(p: Parameters, config: AutoencoderConfig, at: string, x: Tensor)
 /**
  * Posterior of the latent.
  * @param image [B, H, W, 3] in [−1, 1]
+ * @param onLevel takes the features at the end of each level of the encoder, the finest first
  * @returns moments [B, H/f, W/f, 2·embedDim]: mean ‖ log-variance, log-variance not yet clamped to [−30, 20]
  */
-export function encode(config: AutoencoderConfig, p: Parameters, image: Tensor): Tensor {
+export function encode(
+  config: AutoencoderConfig,
+  p: Parameters,
+  image: Tensor,
+  onLevel?: (features: Tensor) => void,
+): Tensor {
   const at = `${AUTOENCODER_PREFIX}.encoder`;
   const input = config.patchSize > 1 ? pixelUnshuffle(image, config.patchSize) : image;
   let h = scope(`${at}.conv_in`, () => convLayer(p, `${at}.conv_in`, input, config.channels));
@@ -56,6 +62,7 @@ export function encode(config: AutoencoderConfig, p: Parameters, image: Tensor):
     for (let k = 0; k < config.numResBlocks; k++) {
       h = block(p, config, `${at}.down.${level}.block.${k}`, h, config.channels * mult);
     }
+    onLevel?.(h);
     if (level < config.channelMult.length - 1) {
       const name = `${at}.down.${level}.downsample.conv`;
       h = scope(name, () => convLayer(p, name, h, h.shape[3], 3, { stride: 2, padding: [0, 1, 0, 1] }));

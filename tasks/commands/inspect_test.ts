@@ -26,15 +26,9 @@ export default defineCommand({
     trainRun: { type: "string", value: "folder", description: "Run folder of inspect train.", required: true },
     part: { ...shared.part, otherwise: "those that the network was trained on" },
     defect: shared.defect,
-    groundTruth: {
-      type: "string",
-      description: "Masks at the network's size: cut at one half, or as the official code has them, where pixels " +
-        "at a resized edge count as normal for AUROC and AP and as defect for AU-PRO.",
-      choices: ["binary", "official"],
-      default: "binary",
-    },
+    groundTruth: shared.groundTruth,
     batchSize: shared.batchSize,
-    saveMaps: { type: "boolean", description: "Write every score map as a PNG too.", default: false },
+    saveMaps: shared.saveMaps,
   },
   examples: ["--data photos --train-run runs/inspector --out runs/inspector-test"],
   async run(options, context) {

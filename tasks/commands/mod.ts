@@ -7,6 +7,7 @@ import generate from "./generate.ts";
 import generateMasks from "./generate_masks.ts";
 import importCommand from "./import.ts";
 import inspectExport from "./inspect_export.ts";
+import inspectPatchcore from "./inspect_patchcore.ts";
 import inspectTest from "./inspect_test.ts";
 import inspectTrain from "./inspect_train.ts";
 import planCommand from "./plan.ts";
@@ -26,6 +27,7 @@ export const commands: readonly AnyCommand[] = [
   baseline,
   inspectTrain,
   inspectTest,
+  inspectPatchcore,
   inspectExport,
   report,
   reproduce,

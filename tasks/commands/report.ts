@@ -16,7 +16,8 @@ export default defineCommand({
     runs: {
       type: "list",
       value: "run",
-      description: "Run folders of demo, train, generate, generate-masks, baseline, inspect-train, inspect-test, " +
+      description:
+        "Run folders of demo, train, generate, generate-masks, baseline, inspect-train, inspect-test, inspect-patchcore, " +
         "inspect-patchcore or reproduce; a name may stand in front: ours=runs/pairs.",
       required: true,
       positional: true,

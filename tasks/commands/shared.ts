@@ -145,6 +145,21 @@ export const batchSize = {
   changeable: true,
 } as const satisfies Flag;
 
+/** What counts as defect in a test. */
+export const groundTruth = {
+  type: "string",
+  description: "Masks at the network's size: cut at one half, or as the official code has them, where pixels at a " +
+    "resized edge count as normal for AUROC and AP and as defect for AU-PRO.",
+  choices: ["binary", "official"],
+  default: "binary",
+} as const satisfies Flag;
+
+export const saveMaps = {
+  type: "boolean",
+  description: "Write every score map as a PNG too.",
+  default: false,
+} as const satisfies Flag;
+
 /** A model's training steps; `changeable`, so that a resumed run may go on further. */
 export function maxTrainSteps(steps: number) {
   return {

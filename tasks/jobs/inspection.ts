@@ -62,6 +62,16 @@ export interface TrainingImages {
   readonly kinds: readonly Kind[];
 }
 
+/** Reads the normal training images of the kinds' parts. */
+export async function normalImages(
+  kinds: readonly Kind[],
+  side: number,
+  context: Context,
+): Promise<InspectionSample[]> {
+  const good = [...new Set(kinds.map(({ part }) => part))].flatMap((one) => one.good.map((image) => ({ image })));
+  return await load(good, side, "reading normal images", context);
+}
+
 /** Reads the generated pairs and the normal images of their parts. */
 export async function trainingImages(
   { pairs: folder, data, part, defect, maxPairs }: TrainingSelection,
@@ -73,8 +83,7 @@ export async function trainingImages(
   const kinds = openKinds({ data, part: parts });
   const wanted = pairs.map((pair) => ({ ...pair, kind: labelOf(pair.part, pair.defect, parts) }));
   const defects = await load(wanted, side, "reading pairs", context);
-  const good = [...new Set(kinds.map((kind) => kind.part))].flatMap((one) => one.good.map((image) => ({ image })));
-  const normal = await load(good, side, "reading normal images", context);
+  const normal = await normalImages(kinds, side, context);
   return { parts, labels: [...new Set(wanted.map(({ kind }) => kind))].sort(), normal, defects, kinds };
 }
 

@@ -261,6 +261,9 @@ function footing(
       ? inspection.generation
       : `${inspection[measure]}, ${budget.inspectResolution}×${budget.inspectResolution} pixels, ` +
         `${budget.inspectSteps} steps of ${budget.inspectBatchSize}, step size ${budget.inspectLearningRate}`,
+    ...(rows.some(({ recipe }) => recipe?.kind === "detector")
+      ? { detectors: "PatchCore on the base model's encoder, 10 % of the normal patches of each part" }
+      : {}),
     ...(measure === "localisation"
       ? { conventions: "F1-max over every threshold, PRO = exact AU-PRO to FPR 0.3, masks cut at one half" }
       : {}),

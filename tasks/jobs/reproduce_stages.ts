@@ -8,6 +8,7 @@ import type { AnyCommand, Context } from "../command.ts";
 import baseline from "../commands/baseline.ts";
 import generate from "../commands/generate.ts";
 import generateMasks from "../commands/generate_masks.ts";
+import inspectPatchcore from "../commands/inspect_patchcore.ts";
 import inspectTest from "../commands/inspect_test.ts";
 import inspectTrain from "../commands/inspect_train.ts";
 import train from "../commands/train.ts";
@@ -84,6 +85,7 @@ export function pairStages(
     augmentedCopies: budget.augmentedCopies,
   };
   const stages: Stage[] = [];
+  if (recipe.kind === "detector") return [];
   if (recipe.kind === "baseline") {
     return [{ command: baseline, folder: own, given: { ...common, method: recipe.method, count: budget.count } }];
   }
@@ -135,7 +137,7 @@ export function pairStages(
   ];
 }
 
-/** The stages that train and test one network for each part on a recipe's pairs, as the paper does. */
+/** The stages that train and test one network for each part on a recipe's pairs, as the paper does; a detector needs one. */
 export function inspectionStages(
   recipe: Recipe,
   network: "localisation" | "classifier",
@@ -147,6 +149,14 @@ export function inspectionStages(
 ): Stage[] {
   return parts.flatMap((part): Stage[] => {
     const figures = figuresFolder(seed, recipe, network, part), trained = figures.replace(/test$/, "train");
+    if (recipe.kind === "detector") {
+      const { model, batchSize, inspectResolution: resolution } = budget;
+      return [{
+        command: inspectPatchcore,
+        folder: figures,
+        given: { data: data.test, part: [part], seed, model, resolution, batchSize },
+      }];
+    }
     return [
       {
         command: inspectTrain,

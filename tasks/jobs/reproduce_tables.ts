@@ -7,11 +7,15 @@ import { publishedMethods, publishedTable, uncurated } from "../../src/baselines
 import type { ModelFreeName } from "../../src/baselines/mod.ts";
 import type { InversionName } from "./baseline_inversion.ts";
 
-/** How the pairs of a row are made. */
+/** How the pairs of a row are made, or which detector works without any. */
 export type Recipe =
   | { readonly kind: "baseline"; readonly method: ModelFreeName }
   | { readonly kind: "inversion"; readonly method: InversionName }
+  | { readonly kind: "detector"; readonly method: DetectorName }
   | LearnedRecipe;
+
+/** Detectors that are built here: they learn from normal images, so that no pairs are made for them. */
+export type DetectorName = "patchcore";
 
 /** `train` and `generate` with parts of the method taken away or sizes changed; what is left out is the run's own. */
 export interface LearnedRecipe {
@@ -75,6 +79,7 @@ function methods(numbers: readonly number[]): RowSpec[] {
   const names = [...new Set(numbers.flatMap((number) => publishedTable(number).methods))];
   return names.map((name): RowSpec => {
     const { kind, baseline } = publishedMethods[name];
+    if (name === "PatchCore") return { name, recipe: { kind: "detector", method: "patchcore" } };
     if (kind === "gan" || kind === "detector") return { name, note: PRINTED_ONLY[kind] };
     if (kind === "model-free") return { name, recipe: { kind: "baseline", method: baseline as ModelFreeName } };
     if (baseline) return { name, recipe: { kind: "inversion", method: baseline as InversionName } };

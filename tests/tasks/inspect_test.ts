@@ -1,7 +1,9 @@
 /** `inspect train`, `inspect test` and `inspect export` as a user calls them, on tiny data: products, resume, bad input. */
 import assert from "node:assert/strict";
+import { cpSync } from "node:fs";
 import { join } from "node:path";
 import { savePng } from "../../src/data/image.ts";
+import { OnnxWriter } from "../../src/inspection/onnx/writer.ts";
 import { TINY_PARTS, tinyPair, type TinyPart } from "../support/tiny_data.ts";
 import { Workshop } from "../end_to_end/program.ts";
 
@@ -25,6 +27,17 @@ function writePairs(folder: string, part: TinyPart, defects: readonly string[]):
 }
 
 writePairs(shop.file("pairs"), "plate", TINY_PARTS.plate.defects);
+
+/** A network whose features are mean colours of cells of 8 and 16 pixels, and of the whole image without a grid. */
+function pooled(): Uint8Array<ArrayBuffer> {
+  const model = new OnnxWriter(), x = model.input("image", [1, 3, 32, 32]);
+  const pool = (size: number, name?: string) =>
+    model.node("AveragePool", [x], { kernel_shape: [size, size], strides: [size, size] }, name);
+  model.output(pool(8, "fine"), [1, 3, 4, 4]);
+  model.output(pool(16, "coarse"), [1, 3, 2, 2]);
+  model.output(model.node("Flatten", [pool(32)], {}, "flat"), [1, 3]);
+  return model.build("mean colours");
+}
 
 const SIZE = "--base-width 4 --resolution 32 --train-batch-size 2 --max-train-steps 4 --checkpointing-steps 2";
 const FROM = "--pairs @pairs --data @data";
@@ -72,6 +85,59 @@ test("inspect: a classifier names kinds, in sorted order", async () => {
   assert.ok(accuracy >= 0 && accuracy <= 1);
   assert.deepEqual(confusion.map((row: number[]) => row.reduce((a, b) => a + b)), [4, 4]);
   await shop.good("inspect export --train-run @classes --output @classes.onnx");
+});
+
+test("inspect patchcore: the same files as a test of a network, from three sources of features", async () => {
+  const line = "inspect patchcore --data @data --part plate --resolution 32";
+  const { out } = await shop.good(`${line} --model @model --coreset 50 --save-maps --out @patchcore`);
+  assert.match(out, /pixelAuroc +[01]\.\d{4}/);
+  const read = (folder: string) => JSON.parse(Deno.readTextFileSync(shop.file(folder, "metrics.json")));
+  const metrics = read("patchcore");
+  assert.deepEqual([metrics.defectImages, metrics.normalImages], [8, 1]);
+  assert.equal(metrics.features, "encoder of tiny");
+  const { normalImages, patches, remembered } = metrics.banks.plate;
+  assert.deepEqual([normalImages, remembered], [4, patches / 2]);
+  for (const name of ["scores.csv", "curves.json", "cases.json"]) {
+    assert.deepEqual(Object.keys(shop.contents("patchcore")).filter((path) => path.endsWith(name)).length, 1, name);
+  }
+  await shop.good(`${line} --model @model --coreset 50 --save-maps --out @patchcore-again`);
+  assert.deepEqual(shop.contents("patchcore-again/maps"), shop.contents("patchcore/maps"));
+
+  await shop.good(`inspect train ${FROM} ${SIZE} --out @features`);
+  await shop.good("inspect patchcore --data @data --part plate --train-run @features --out @patchcore-own");
+  assert.equal(read("patchcore-own").features, "trained localisation network");
+  assert.equal(read("patchcore-own").side, 32);
+
+  await Deno.writeFile(shop.file("colour.onnx"), pooled());
+  await shop.good(
+    `${line} --backbone @colour.onnx --backbone-outputs fine,coarse --max-patches 5 --out @patchcore-onnx`,
+  );
+  assert.equal(read("patchcore-onnx").banks.plate.remembered, 5);
+  await shop.good("report @patchcore --out @patchcore-page");
+  assert.match(
+    Deno.readTextFileSync(shop.file("patchcore-page/index.html")),
+    /PatchCore, which learns from normal images alone/,
+  );
+});
+
+test("inspect patchcore: bad input is one clear line", async () => {
+  const refused = async (flags: string, expected: RegExp, code = 1) => {
+    const result = await shop.run(`inspect patchcore --data @data --part plate --model @model ${flags} --out @no`);
+    assert.match(result.err, expected);
+    assert.equal(result.code, code, flags);
+  };
+  await refused("--resolution 31", /--resolution 31 is no multiple of 4/);
+  await refused("--backbone @nothing.onnx", /nothing\.onnx: no such file/);
+  await refused("--backbone @colour.onnx", /it has no output "layer2"/);
+  await refused("--backbone @colour.onnx --backbone-outputs flat", /output "flat" is \[1, 3\]/);
+  await refused("--train-run @a --backbone @b", /both name the network/, 2);
+  cpSync(shop.file("data/plate"), shop.file("bare/plate"), { recursive: true });
+  for (const { name } of Deno.readDirSync(shop.file("bare/plate/train/good"))) {
+    Deno.removeSync(shop.file("bare/plate/train/good", name));
+  }
+  const { err, code } = await shop.run("inspect patchcore --data @bare --model @model --resolution 32 --out @no2");
+  assert.match(err, /no good images/);
+  assert.equal(code, 1);
 });
 
 test("inspect: bad input is one clear line", async () => {

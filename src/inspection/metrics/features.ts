@@ -90,6 +90,30 @@ export class FeatureNetwork implements AsyncDisposable {
    * @throws {UserError} if the network fails or gives what is no number
    */
   async run(image: Image): Promise<Record<string, Float32Array>> {
+    return Object.fromEntries((await this.#run(image)).map(([name, { data }]) => [name, data]));
+  }
+
+  /**
+   * Runs the network on one image for features that lie on a grid: outputs [1, channels, height, width].
+   * @returns each output as [height, width, channels], in the order of {@linkcode FeatureNetwork.outputs}
+   * @throws {UserError} as {@linkcode FeatureNetwork.run}, or if an output has another shape
+   */
+  async maps(image: Image): Promise<{ height: number; width: number; channels: number; data: Float32Array }[]> {
+    return (await this.#run(image)).map(([name, { data, dims }]) => {
+      const [count, channels, height, width] = dims, size = height * width;
+      if (dims.length !== 4 || count !== 1 || size < 1) {
+        throw new UserError(
+          `${this.label}: output "${name}" is [${dims.join(", ")}], not [1, channels, height, width]`,
+          "name outputs of its convolutions",
+        );
+      }
+      const last = new Float32Array(data.length);
+      for (let c = 0; c < channels; c++) for (let i = 0; i < size; i++) last[i * channels + c] = data[c * size + i];
+      return { height, width, channels, data: last };
+    });
+  }
+
+  async #run(image: Image): Promise<[name: string, value: { data: Float32Array; dims: readonly number[] }][]> {
     const { width, height } = this, { data } = resize(image, width, height, "bilinear"), plane = width * height;
     const planes = new Float32Array(3 * plane); // channels first, as PyTorch has them
     for (let i = 0; i < plane; i++) for (let c = 0; c < 3; c++) planes[c * plane + i] = data[3 * i + c];
@@ -103,15 +127,15 @@ export class FeatureNetwork implements AsyncDisposable {
         cause: error,
       });
     }
-    return Object.fromEntries(this.outputs.map((name) => {
-      const { data, type } = results[name];
+    return this.outputs.map((name) => {
+      const { data, type, dims } = results[name];
       if (!(data instanceof Float32Array)) {
         throw new UserError(`${this.label}: output "${name}" is ${type}, not float32`);
       }
       const wrong = data.findIndex((value) => !Number.isFinite(value));
       if (wrong >= 0) throw new UserError(`${this.label}: output "${name}" has the value ${data[wrong]}`);
-      return [name, data];
-    }));
+      return [name, { data, dims }];
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
