@@ -87,7 +87,7 @@ export default defineCommand({
       type: "integer",
       unit: "steps",
       description: "How long each inspection network is trained.",
-      default: 90,
+      default: 300,
       min: 1,
     },
     inspectWidth: {
@@ -110,7 +110,7 @@ export default defineCommand({
       type: "integer",
       unit: "images",
       description: "Images in one of its training steps.",
-      default: 8,
+      default: 4,
       min: 1,
       max: 256,
     },

@@ -46,10 +46,10 @@ function described(random: Random, defect: string, looks: Looks | undefined): [d
   return [[...said, defect].join(" "), where !== undefined && random.chance(0.4) ? ` ${where}` : ""];
 }
 
-/** A caption of a whole or damaged part; a quarter of them name its colour, and most say something of the damage's looks. */
+/** A caption of a whole or damaged part; three in five name its colour, and most say something of the damage's looks. */
 export function caption(random: Random, subject: Subject): string {
   const templates = subject.defect === undefined ? GOOD : random.chance(0.1) ? VAGUE : BAD;
-  const named = subject.color !== undefined && random.chance(0.25)
+  const named = subject.color !== undefined && random.chance(0.6)
     ? `${subject.color} ${subject.material}`
     : subject.material;
   const template = random.pick(templates).replace("M", named);
