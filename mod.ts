@@ -70,8 +70,9 @@ export { type Access, Gpu, type GpuOptions, type Kernel, type Pipeline } from ".
 export type { KernelTime, Scalar } from "./src/gpu/program.ts";
 export type { Defines } from "./src/gpu/template.ts";
 export { compile, type Compiled, type Feed, type Outputs } from "./src/graph/compile.ts";
-export { gradient } from "./src/graph/gradient.ts";
+export { gradient, type GradientOptions } from "./src/graph/gradient.ts";
 export type { PlanReport } from "./src/graph/plan.ts";
+export type { Scratch } from "./src/graph/scratch.ts";
 export type { DType, Shape, Spec, Tensor } from "./src/graph/tensor.ts";
 export { constant, filled, input, readVariables, type Source, Variable } from "./src/graph/variable.ts";
 /** The ops of graphs: `ops.conv2d`, `ops.attention`, `ops.adam`, … */
@@ -84,6 +85,8 @@ export { plainPrompt, promptTemplates } from "./src/data/prompts.ts";
 export type { Tokenizer } from "./src/data/tokenizer.ts";
 export type { LatentMaskMode } from "./src/diffusion/blend.ts";
 export type { Schedule } from "./src/diffusion/schedule.ts";
+export { type SamplerKind, samplerKinds } from "./src/diffusion/sampling.ts";
+export type { TimestepSampling } from "./src/diffusion/timesteps.ts";
 export type { OfficialSpatialConfig, Statistics } from "./src/models/official_spatial_encoder.ts";
 export type { LightSpatialConfig } from "./src/models/spatial_encoder.ts";
 export type { Parameters, Stored } from "./src/nn/parameters.ts";
@@ -109,7 +112,13 @@ export {
 export { Inversion, type InversionItem, type InversionSettings } from "./src/anomaly/inversion.ts";
 export { limitsOf, type MaskLimits, partRegion, placeMask, refusal } from "./src/anomaly/masks.ts";
 export type { ReweightingForm, SamplerSettings } from "./src/anomaly/sampler.ts";
-export { defectItems, type LabelledSample, maskItems, type TrainingSetOptions } from "./src/anomaly/training_set.ts";
+export {
+  type Augmentation,
+  defectItems,
+  type LabelledSample,
+  maskItems,
+  type TrainingSetOptions,
+} from "./src/anomaly/training_set.ts";
 
 export {
   detectionFigures,
@@ -119,6 +128,7 @@ export {
   type ImageResult,
 } from "./src/inspection/metrics/evaluation.ts";
 export {
+  type ClusterResult,
   type ClusterRule,
   clusterRules,
   inceptionScore,
@@ -126,19 +136,34 @@ export {
   kernelInceptionDistance,
   type KidRule,
   kidRules,
+  type MeanAndSpread,
 } from "./src/inspection/metrics/generation.ts";
 export { imageScore } from "./src/inspection/metrics/image_score.ts";
 export { LocalisationScores, type ScoredMap } from "./src/inspection/metrics/localisation.ts";
-export { changeFigures, memorising, nearDuplicates, seedVariety, spread } from "./src/inspection/metrics/pairs.ts";
+export {
+  type ChangeFigures,
+  changeFigures,
+  type Duplicates,
+  type LabelledImage,
+  type Memorising,
+  memorising,
+  nearDuplicates,
+  type Nearest,
+  seedVariety,
+  type Spread,
+  spread,
+} from "./src/inspection/metrics/pairs.ts";
 export {
   auroc,
   averagePrecision,
   type BestF1,
   f1Max,
   f1Max21,
+  type Points,
   precisionRecallCurve,
   rank,
   type Ranking,
   rocCurve,
+  type Visit,
 } from "./src/inspection/metrics/ranking.ts";
-export { auPro, auProByRank, proCurve } from "./src/inspection/metrics/regions.ts";
+export { auPro, auProByRank, proCurve, type RegionRanking } from "./src/inspection/metrics/regions.ts";

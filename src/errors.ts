@@ -13,11 +13,13 @@
  * ```
  */
 export class UserError extends Error {
+  /** Tells it from faults of the program. */
   override readonly name: string = "UserError";
   /** What to do about it, when that is more than the message says. */
   readonly hint?: string;
 
   /**
+   * An error of what was given, in one line, with a hint at what to do.
    * @param message what is wrong, one line, without a full stop
    * @param hint what to do, one line
    */

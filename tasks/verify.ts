@@ -107,6 +107,8 @@ const STEPS: readonly Step[] = [
   { name: "format", run: () => deno("fmt", "--check", "--quiet") },
   { name: "lint", run: () => deno("lint", "--quiet") },
   { name: "types", run: () => deno("check", "--quiet", ...present(...CODE)) },
+  // Every public name with a comment, and every type that it speaks of public too.
+  { name: "docs", run: () => deno("doc", "--lint", "--quiet", "mod.ts") },
   { name: "examples", run: () => deno("test", "--doc", "-A", "--quiet", ...present("src", "tasks", "mod.ts")) },
   { name: "tests", run: tests },
   { name: "end-to-end", run: endToEnd },

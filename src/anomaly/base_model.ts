@@ -33,10 +33,13 @@ export const AUTOENCODER_BATCH = 4;
 
 /** A model folder opened on a device. Dispose of it to give the memory back. */
 export class BaseModel implements Disposable {
+  /** Sizes and schedule, from `config.json`. */
   readonly config: ModelConfig;
+  /** Noise levels. */
   readonly schedule: Schedule;
   /** Frozen parameters of all three networks. */
   readonly parameters: Parameters;
+  /** Of the model's own vocabulary. */
   readonly tokenizer: Tokenizer;
   /** Side of a training image in pixels. */
   readonly side: number;
@@ -54,6 +57,7 @@ export class BaseModel implements Disposable {
   #tiled: TiledAutoencoder | undefined;
 
   /**
+   * Reads a model folder; weights go to the device when a graph first needs them.
    * @param path model folder: `config.json`, `*.safetensors`, `vocab.txt`
    * @param dtype storage of frozen matrices
    * @throws UserError where the folder is missing or does not fit
@@ -208,6 +212,7 @@ export class BaseModel implements Disposable {
     });
   }
 
+  /** Frees the weights. */
   [Symbol.dispose](): void {
     for (const program of this.#programs.values()) program[Symbol.dispose]();
     this.#programs.clear();

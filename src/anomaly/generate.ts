@@ -31,8 +31,11 @@ export interface PairJob {
 
 /** A finished pair. */
 export interface GeneratedPair {
+  /** What it was made of. */
   readonly job: PairJob;
+  /** With the defect, in the size of its source. */
   readonly image: Image;
+  /** What changed. */
   readonly figures: PairFigures;
   /** The try that made the image, 0 the first; with seed and index it names its random numbers. */
   readonly attempt: number;
@@ -52,6 +55,7 @@ export interface PairSettings extends SamplerSettings {
   readonly minChange: number;
   /** Tries for one pair before the best is taken. */
   readonly maxAttempts: number;
+  /** How masks reach the latent grid. */
   readonly latentMask: LatentMaskMode;
 }
 
@@ -69,6 +73,7 @@ export class PairGenerator implements Disposable {
   readonly #settings: PairSettings;
   readonly #sampler: Sampler;
 
+  /** A generator of pairs of the kinds that the embedding holds. */
   constructor(base: BaseModel, embedding: AnomalyEmbedding, settings: PairSettings) {
     this.#base = base;
     this.#embedding = embedding;
@@ -162,6 +167,7 @@ export class PairGenerator implements Disposable {
     });
   }
 
+  /** Frees the sampler; the base model stays. */
   [Symbol.dispose](): void {
     this.#sampler[Symbol.dispose]();
   }
@@ -169,8 +175,11 @@ export class PairGenerator implements Disposable {
 
 /** A sampled mask, not yet judged. */
 export interface SampledMask {
+  /** Of the mask of its kind, from 0 on. */
   readonly index: number;
+  /** How often a mask of this index was refused before. */
   readonly attempt: number;
+  /** As sampled, at the model's resolution. */
   readonly mask: Mask;
 }
 
@@ -182,7 +191,10 @@ export class MaskGenerator implements Disposable {
   readonly #batch: number;
   readonly #sampler: Sampler;
 
-  /** @param threshold channel mean in [−1, 1] above which a pixel belongs to the mask; the official code's is 0.8 */
+  /**
+   * A generator of masks of the kinds that the embedding holds.
+   * @param threshold channel mean in [−1, 1] above which a pixel belongs to the mask; the official code's is 0.8
+   */
   constructor(base: BaseModel, embedding: AnomalyEmbedding, settings: SamplerSettings, threshold: number) {
     this.#base = base;
     this.#embedding = embedding;
@@ -211,6 +223,7 @@ export class MaskGenerator implements Disposable {
     }));
   }
 
+  /** Frees the sampler; the base model stays. */
   [Symbol.dispose](): void {
     this.#sampler[Symbol.dispose]();
   }

@@ -47,11 +47,15 @@ export interface InversionSettings {
   readonly spatialEncoder?: SpatialConfig["kind"] | SpatialConfig;
   /** Let the official encoder's batch norms use the batch's statistics when images are made, as the official code does. */
   readonly officialBn?: boolean;
+  /** Images in one step. */
   readonly batch: number;
   /** Steps in all; rates fall to a fifth after 60 % of them, unless `constantRate`. */
   readonly steps: number;
+  /** From which noise, timesteps and prompts follow. */
   readonly seed: number;
+  /** Step size of the embeddings. */
   readonly learningRate: number;
+  /** Step size of the spatial encoder. */
   readonly encoderLearningRate: number;
   /** The rates stay what they are to the end. */
   readonly constantRate?: boolean;
@@ -104,7 +108,9 @@ export function spatialConfigOf(
 
 /** A training run on a device. */
 export class Inversion implements Disposable {
+  /** Kinds that are learned, `part+defect`. */
   readonly keys: readonly string[];
+  /** As given. */
   readonly settings: InversionSettings;
   readonly #base: BaseModel;
   readonly #items: readonly InversionItem[];
@@ -122,7 +128,10 @@ export class Inversion implements Disposable {
   readonly #sums: readonly Variable[];
   #steps = 0;
 
-  /** @throws Error where an item's size does not fit the base model */
+  /**
+   * Prepares a training on pictures that are latents already.
+   * @throws Error where an item's size does not fit the base model
+   */
   constructor(base: BaseModel, items: readonly InversionItem[], settings: InversionSettings) {
     this.#base = base;
     this.settings = settings;
@@ -293,6 +302,7 @@ export class Inversion implements Disposable {
     };
   }
 
+  /** Frees the buffers of the training; the base model stays. */
   [Symbol.dispose](): void {
     this.#program[Symbol.dispose]();
     this.#update?.[Symbol.dispose]();

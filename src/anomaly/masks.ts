@@ -54,8 +54,11 @@ export function measureMask({ width, height, data }: Mask): MaskFigures {
 
 /** What a mask must satisfy. */
 export interface MaskLimits {
+  /** Least share of the picture, 0 to 1. */
   readonly minArea: number;
+  /** Greatest share of the picture, 0 to 1. */
   readonly maxArea: number;
+  /** Most pieces, 8-connected. */
   readonly maxComponents: number;
   /** Largest share of one border; the official code's is 1/3. */
   readonly maxBorder: number;

@@ -32,6 +32,7 @@ export { type BlendedStep, blendedStep, type ReweightingForm } from "./sampler_g
 export interface SamplerSettings {
   /** Images at once; what an image looks like does not depend on it. */
   readonly batch: number;
+  /** Sampling steps, 1 to the schedule's number of timesteps. */
   readonly steps: number;
   /** DDIM's noise; DPM-Solver++ adds none. */
   readonly eta: number;
@@ -39,9 +40,11 @@ export interface SamplerSettings {
   readonly sampler?: SamplerKind;
   /** Guidance scale; 1 for none. */
   readonly guidance: number;
+  /** Which form of adaptive re-weighting, or `off`. */
   readonly reweighting: ReweightingForm;
   /** Restore the background after the last step (default). The official code leaves what the last step made. */
   readonly pasteBack?: boolean;
+  /** From which all noise follows. */
   readonly seed: number;
 }
 

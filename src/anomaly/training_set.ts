@@ -25,9 +25,11 @@ export type Augmentation = "paper" | "official" | "off";
 
 /** How training pairs become items. */
 export interface TrainingSetOptions {
+  /** From which the views follow. */
   readonly seed: number;
   /** Augmented copies of each pair; the first is the pair itself. */
   readonly copies: number;
+  /** How far views differ from their pair. */
   readonly augmentation: Augmentation;
   /** `official`: pictures of one training step, which are augmented together; 4 where left out. */
   readonly batch?: number;

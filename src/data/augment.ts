@@ -9,7 +9,9 @@ import { resize, resizeTensor } from "./resize.ts";
 
 /** A square image and its mask at the same size. */
 export interface Sample {
+  /** The picture. */
   image: Image;
+  /** Where its defect is. */
   mask: Mask;
 }
 

@@ -11,8 +11,11 @@ import { encodePng } from "./png.ts";
 
 /** An RGB image, rows from the top left, channels last. */
 export interface Image {
+  /** In pixels. */
   width: number;
+  /** In pixels. */
   height: number;
+  /** RGB. */
   channels: 3;
   /** 0 … 255, [height, width, 3]. */
   data: Uint8ClampedArray;
@@ -20,8 +23,11 @@ export interface Image {
 
 /** A binary mask, rows from the top left. */
 export interface Mask {
+  /** In pixels. */
   width: number;
+  /** In pixels. */
   height: number;
+  /** One value a pixel. */
   channels: 1;
   /** 0 or 1, [height, width]. */
   data: Uint8Array;

@@ -15,13 +15,17 @@ import { type Image, imageExtensions, isImageName, loadImage, loadMask, type Mas
 export interface Pair {
   /** File name without its ending. */
   stem: string;
+  /** Path of the image. */
   image: string;
+  /** Path of its mask. */
   mask: string;
 }
 
 /** One kind of defect of one part; pairs sorted by name. */
 export interface Defect {
+  /** Name of its folder. */
   name: string;
+  /** All, sorted by name. */
   pairs: Pair[];
   /** What may be learnt from: the first third, at least one. */
   train: Pair[];
@@ -31,12 +35,15 @@ export interface Defect {
 
 /** One part (MVTec's "object" or "category"). */
 export interface Part {
+  /** Name of its folder. */
   name: string;
+  /** Its folder. */
   path: string;
   /** Normal images to learn from and to generate on. */
   good: string[];
   /** Normal images of the test set; empty where the layout has none. */
   testGood: string[];
+  /** Kinds of defect, sorted by name. */
   defects: Defect[];
 }
 

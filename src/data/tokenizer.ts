@@ -37,6 +37,7 @@ export class Tokenizer {
   readonly #special: Record<"[PAD]" | "[UNK]" | "[CLS]" | "[SEP]", number>;
 
   /**
+   * A tokenizer for word pieces in the order of their ids.
    * @param vocab word pieces by id, continuations with `##`
    * @throws {UserError} if [PAD], [UNK], [CLS] or [SEP] is missing
    */

@@ -7,8 +7,11 @@ import type { ScheduleConfig } from "../weights/config.ts";
 
 /** β_t and ᾱ_t for t = 0 … T − 1. */
 export interface Schedule {
+  /** T, 1000 in the paper's model. */
   readonly timesteps: number;
+  /** β_t, [T], 0 to 1. */
   readonly betas: Float64Array;
+  /** ᾱ_t, [T], falling. */
   readonly alphasCumprod: Float64Array;
 }
 

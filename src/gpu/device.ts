@@ -11,8 +11,11 @@ export type Access = "read" | "read_write";
 
 /** A WGSL kernel: its template, and the access of its storage buffers at bindings 1, 2, … (binding 0 is the uniforms). */
 export interface Kernel {
+  /** For messages and timings. */
   readonly name: string;
+  /** WGSL. */
   readonly source: string;
+  /** How each storage buffer is used, in the order of the bindings. */
   readonly bindings: readonly Access[];
 }
 
@@ -21,8 +24,11 @@ export const UNIFORM_STRIDE = 256;
 
 /** A compiled kernel variant. */
 export interface Pipeline {
+  /** The kernel's name. */
   readonly label: string;
+  /** WebGPU's handle. */
   readonly pipeline: GPUComputePipeline;
+  /** Of its one bind group. */
   readonly layout: GPUBindGroupLayout;
 }
 
@@ -39,8 +45,11 @@ const POOL_BYTES = 512 * 2 ** 20;
 
 /** An open WebGPU device. Dispose of it when done; buffers that are still out are destroyed with it. */
 export class Gpu implements Disposable {
+  /** WebGPU's handle. */
   readonly device: GPUDevice;
+  /** Names of adapter and vendor. */
   readonly info: GPUAdapterInfo;
+  /** Whether kernels can be timed. */
   readonly hasTimestamps: boolean;
   #pipelines = new Map<string, Pipeline>();
   #layouts = new Map<string, GPUBindGroupLayout>();
@@ -247,6 +256,7 @@ export class Gpu implements Disposable {
     this.check();
   }
 
+  /** Frees the device and everything on it. */
   [Symbol.dispose](): void {
     this.#closed = true;
     this.trim();

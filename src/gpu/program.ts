@@ -32,9 +32,13 @@ export interface Launch {
 
 /** Time of one kernel variant over a profiled replay. */
 export interface KernelTime {
+  /** The kernel's name. */
   readonly label: string;
+  /** How often it ran. */
   readonly launches: number;
+  /** Of all its launches together. */
   readonly milliseconds: number;
+  /** 10⁹ floating-point operations a second; 0 where they were not counted. */
   readonly gflops: number;
 }
 

@@ -21,6 +21,7 @@ export type Outputs = Readonly<Record<string, Tensor>>;
 
 /** A graph on a device, ready to run any number of times. */
 export class Compiled<O extends Outputs = Outputs> implements Disposable {
+  /** What the plan costs: launches, FLOPs, bytes. */
   readonly report: PlanReport;
   readonly #gpu: Gpu;
   readonly #program: Program;
@@ -30,6 +31,7 @@ export class Compiled<O extends Outputs = Outputs> implements Disposable {
   readonly #borrowed: GPUBuffer[];
   readonly #results: { name: string; tensor: Tensor; region: Region }[];
 
+  /** Plans the outputs and effects and puts the plan on the device. */
   constructor(gpu: Gpu, outputs: O, effects: readonly Tensor[], scratch?: Scratch) {
     this.#gpu = gpu;
     this.#scratch = scratch;
@@ -121,6 +123,7 @@ export class Compiled<O extends Outputs = Outputs> implements Disposable {
     return this.#program.profile(by);
   }
 
+  /** Frees the buffers of the plan; those of variables stay. */
   [Symbol.dispose](): void {
     this.#program[Symbol.dispose]();
     for (const buffer of this.#owned) this.#gpu.release(buffer);

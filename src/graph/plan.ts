@@ -43,7 +43,9 @@ export interface Plan {
 
 /** Sizes of a plan. */
 export interface PlanReport {
+  /** Dispatches of one run. */
   readonly launches: number;
+  /** Floating-point operations of one run; a multiplication with its addition counts two. */
   readonly flops: number;
   /** Bytes of all buffers for activations and gradients. */
   readonly activationBytes: number;

@@ -42,6 +42,7 @@ export class Scratch {
   /** The program whose results lie here now. */
   owner: unknown;
 
+  /** Buffers of one device. */
   constructor(gpu: Gpu) {
     this.#gpu = gpu;
   }

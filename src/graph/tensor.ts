@@ -12,7 +12,9 @@ export type Shape = readonly number[];
 
 /** Shape and type of a tensor that does not exist yet. */
 export interface Spec {
+  /** Extents, the slowest axis first. */
   readonly shape: Shape;
+  /** Type of the elements. */
   readonly dtype: DType;
 }
 
@@ -70,7 +72,13 @@ export class Node {
 
 /** One output of a node. */
 export class Tensor implements Spec {
-  constructor(readonly node: Node, readonly output: number, readonly shape: Shape, readonly dtype: DType) {}
+  /** Made by ops; `output` counts the results of its node. */
+  constructor(
+    /** @internal */ readonly node: Node,
+    readonly output: number,
+    readonly shape: Shape,
+    readonly dtype: DType,
+  ) {}
 
   /** Number of elements. */
   get size(): number {
@@ -82,6 +90,7 @@ export class Tensor implements Spec {
     return this.shape.length;
   }
 
+  /** Type and shape, for messages. */
   toString(): string {
     return `${this.node.label} [${this.shape.join(", ")}] ${this.dtype}`;
   }

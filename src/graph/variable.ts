@@ -72,11 +72,13 @@ export type Source = Float32Array | Uint32Array | (() => Float32Array | Uint32Ar
  * dropped if it can be made again.
  */
 export class Variable implements Spec, Disposable {
+  /** The variable as a leaf of graphs. */
   readonly tensor: Tensor;
   #source: Source | undefined;
   #gpu: Gpu | undefined;
   #buffer: GPUBuffer | undefined;
 
+  /** A variable whose first values are read when it first reaches a device. */
   constructor(readonly name: string, readonly shape: Shape, source: Source, readonly dtype: DType = "f32") {
     if (dtype === "f16" && (shape.at(-1) ?? 1) % 2) throw new Error(`${name}: f16 needs an even last axis`);
     if (typeof source !== "function" && source.length !== sizeOf(shape)) {
@@ -135,6 +137,7 @@ export class Variable implements Spec, Disposable {
     return typeof this.#source === "function" ? this.#source() : this.#source;
   }
 
+  /** Frees its buffer. */
   [Symbol.dispose](): void {
     if (this.#buffer && this.#gpu) this.#gpu.release(this.#buffer);
     this.#buffer = undefined;

@@ -24,6 +24,7 @@ export type Statistics = "running" | "batch";
 
 /** Sizes of the official spatial encoder. */
 export interface OfficialSpatialConfig {
+  /** Which encoder: the official code's ResNet-18 with a feature pyramid. */
   readonly kind: "official";
   /** Number n of tokens, each with a head of its own. */
   readonly tokens: number;

@@ -17,6 +17,7 @@ export const SPATIAL_PREFIX = "spatial_encoder";
 
 /** Sizes of the light spatial encoder. */
 export interface LightSpatialConfig {
+  /** Which encoder: the small one of this program. */
   readonly kind: "light";
   /** Widths of the stride-2 convolutions. */
   readonly channels: readonly number[];

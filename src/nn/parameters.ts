@@ -22,7 +22,9 @@ export interface LayoutRules {
 
 /** A parameter as PyTorch stores it. */
 export interface Stored {
+  /** In the layout of this program, channels last. */
   readonly shape: Shape;
+  /** Row by row. */
   readonly data: Float32Array;
 }
 
@@ -50,6 +52,7 @@ export class Parameters implements Disposable {
   readonly #entries = new Map<string, Entry>();
 
   /**
+   * Parameters that are read when a graph first asks for them.
    * @param dtype storage of matrices and convolutions; vectors are always f32. Trained parameters need f32.
    * @param blockBytes most bytes of one block of a matrix
    */
@@ -167,6 +170,7 @@ export class Parameters implements Disposable {
     }
   }
 
+  /** Frees the weights. */
   [Symbol.dispose](): void {
     for (const { variable } of this.#entries.values()) variable[Symbol.dispose]();
     this.#entries.clear();

@@ -71,6 +71,7 @@ export class Random {
   #spare: number | undefined;
 
   /**
+   * A stream of its own for each seed, purpose and index.
    * @param seed any integer of at most 2⁵³; its low 32 bits and the rest both matter
    * @param purpose what the numbers are for: `"noise"`, `"augment"`, …
    * @param index which image, step or sample, 0 … 2⁵³

@@ -6,39 +6,61 @@ import { UserError } from "../errors.ts";
 export interface AutoencoderConfig {
   /** Side of the pixel blocks that become channels before the first convolution; 1 for LDM's own. */
   patchSize: number;
+  /** Channels of a picture. */
   inChannels: number;
+  /** Channels of a decoded picture. */
   outChannels: number;
+  /** Width of the finest level. */
   channels: number;
+  /** Widths of the levels, in `channels`; each level halves the side. */
   channelMult: number[];
+  /** Residual blocks a level. */
   numResBlocks: number;
+  /** Channels that the encoder puts out, once for mean and once for log-variance. */
   zChannels: number;
+  /** Channels of the latent. */
   embedDim: number;
   /** Whether the middle of encoder and decoder has a self-attention block. */
   midAttention: boolean;
+  /** Groups of every group norm. */
   numGroups: number;
 }
 
 /** U-Net of latent diffusion with cross-attention. */
 export interface UnetConfig {
+  /** Channels of the latent. */
   inChannels: number;
+  /** Channels of the predicted noise. */
   outChannels: number;
+  /** Width of the finest level. */
   modelChannels: number;
+  /** Widths of the levels, in `modelChannels`; each level halves the side. */
   channelMult: number[];
+  /** Residual blocks a level. */
   numResBlocks: number;
   /** Whether each level has transformers, one entry per channelMult. */
   attentionLevels: boolean[];
+  /** Heads of every attention. */
   numHeads: number;
+  /** Width of the text. */
   contextDim: number;
+  /** Groups of every group norm. */
   numGroups: number;
 }
 
 /** Transformer encoder over word pieces. */
 export interface TextConfig {
+  /** Word pieces. */
   vocabSize: number;
+  /** Width of the residual stream. */
   width: number;
+  /** Layers, each of attention and feed-forward. */
   depth: number;
+  /** Heads of every attention. */
   heads: number;
+  /** Width of a head. */
   headDim: number;
+  /** Positions. */
   maxLength: number;
 }
 
@@ -46,22 +68,31 @@ export interface TextConfig {
 export interface ScheduleConfig {
   /** Number of training timesteps T. */
   timesteps: number;
+  /** β of the first timestep. */
   betaStart: number;
+  /** β of the last one. */
   betaEnd: number;
 }
 
 /** The whole `config.json`. */
 export interface ModelConfig {
+  /** Which kind of folder this is. */
   format: "anomalydiffusion-model";
+  /** Of the format. */
   version: 1;
+  /** For a reader. */
   name: string;
   /** Image side in pixels that the model was trained on. */
   resolution: number;
   /** Factor on latents after encoding. */
   scaleFactor: number;
+  /** KL autoencoder. */
   autoencoder: AutoencoderConfig;
+  /** Noise predictor. */
   unet: UnetConfig;
+  /** Text tower. */
   text: TextConfig;
+  /** Noise levels. */
   schedule: ScheduleConfig;
   /** How the model came to be; free form. */
   training?: unknown;

@@ -81,8 +81,11 @@ export interface DetectionResult {
 
 /** One image's score, as it was added. */
 export interface ImageResult {
+  /** For messages. */
   readonly name: string;
+  /** The higher, the more likely a defect. */
   readonly score: number;
+  /** The truth. */
   readonly defective: boolean;
 }
 

@@ -9,6 +9,7 @@ import { Random } from "../../random/philox.ts";
 
 /** A figure that was taken several times. */
 export interface MeanAndSpread {
+  /** Over splits or subsets. */
   readonly mean: number;
   /** Standard deviation over splits or subsets (divided by their count, as torch-fidelity does). */
   readonly std: number;
@@ -84,6 +85,7 @@ function logSoftmax(row: ArrayLike<number>): Float64Array {
 
 /** How a paper draws the subsets of KID. */
 export interface KidRule {
+  /** How many random subsets are compared. */
   readonly subsets: number;
   /** Size of a subset, of so many real and generated images. */
   readonly subsetSize: (real: number, generated: number) => number;

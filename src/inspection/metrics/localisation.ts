@@ -10,7 +10,9 @@ import { keyOfBits, ScoreMultiset, scoreOfKey } from "./score_multiset.ts";
 
 /** A score map with what is true. */
 export interface ScoredMap {
+  /** In pixels. */
   readonly width: number;
+  /** In pixels. */
   readonly height: number;
   /** How defective each pixel looks, finite, [height, width]. */
   readonly scores: Float32Array;

@@ -12,7 +12,9 @@ import { UserError } from "../../errors.ts";
 
 /** An image with its mask. */
 export interface LabelledImage {
+  /** The picture. */
   readonly image: Image;
+  /** Where its defect is, of the same size. */
   readonly mask: Mask;
 }
 
@@ -101,6 +103,7 @@ function symmetries(descriptor: Float32Array): Float32Array[] {
 export interface Nearest {
   /** Its index in the training set. */
   readonly index: number;
+  /** Root mean square difference of the two descriptors, 0 … 1. */
   readonly distance: number;
 }
 
@@ -226,11 +229,15 @@ export function seedVariety(images: readonly Image[], mask: Mask): number {
 
 /** One figure over several seeds. */
 export interface Spread {
+  /** Arithmetic mean. */
   readonly mean: number;
   /** Sample standard deviation (n − 1); 0 for one value. */
   readonly std: number;
+  /** The smallest. */
   readonly min: number;
+  /** The largest. */
   readonly max: number;
+  /** How many values. */
   readonly count: number;
 }
 

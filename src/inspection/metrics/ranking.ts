@@ -13,8 +13,11 @@ export type Visit = (score: number, positives: number, negatives: number) => voi
 export interface Ranking {
   /** What was scored: `pixels`, `images`; for error messages. */
   readonly what: string;
+  /** How many items are positive. */
   readonly positives: number;
+  /** How many are not. */
   readonly negatives: number;
+  /** Calls `visit` for every distinct score, the highest first. */
   descend(visit: Visit): void;
 }
 
@@ -105,10 +108,13 @@ export function averagePrecision(ranking: Ranking): number {
 
 /** The best F1 and where it is reached. */
 export interface BestF1 {
+  /** 0 to 1. */
   readonly f1: number;
   /** Scores of at least this are called defective. */
   readonly threshold: number;
+  /** At that threshold, 0 to 1. */
   readonly precision: number;
+  /** At that threshold, 0 to 1. */
   readonly recall: number;
 }
 

@@ -63,8 +63,12 @@ export function labelRegions(mask: ArrayLike<number>, width: number, height: num
 export interface RegionRanking {
   /** Good pixels: outside every region. */
   readonly good: number;
+  /** How many 8-connected regions of defect there are. */
   readonly regions: number;
-  /** @param visit given a score, the good pixels that have it, and by how much it lifts the mean overlap of regions */
+  /**
+   * Calls `visit` for every distinct score, the highest first.
+   * @param visit given a score, the good pixels that have it, and by how much it lifts the mean overlap of regions
+   */
   descend(visit: (score: number, good: number, overlap: number) => void): void;
 }
 
