@@ -1,13 +1,11 @@
 /** `demo`: the whole job on the embedded small model and few-shot parts, ending in a folder and a page to look at. */
-import { join } from "node:path";
 import { UserError } from "../../src/errors.ts";
 import { partsFolder } from "../assets.ts";
-import { type AnyCommand, type Context, defineCommand } from "../command.ts";
+import { type Context, defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
-import { complete, type Values } from "../flags.ts";
 import { STAGES, writeDemoPage } from "../jobs/demo_page.ts";
 import { openKinds } from "../jobs/dataset.ts";
-import { RunFolder } from "../run_folder.ts";
+import { type CommandStage, doneWith, runStage } from "../jobs/stage.ts";
 import { VERSION } from "../version.ts";
 import generate from "./generate.ts";
 import generateMasks from "./generate_masks.ts";
@@ -27,36 +25,20 @@ const MASK_ATTEMPTS = 2;
 /** Least mean change inside the mask: below it nothing was drawn. */
 const MIN_CHANGE = 0.03;
 
-/** Written when a stage is done, with how much it made: a resumed demo goes on after it unless more is asked for. */
-const DONE = "done";
-
-/** One stage: another command in a folder of its own. */
-interface Stage {
-  readonly command: AnyCommand;
-  readonly folder: string;
-  /** Steps or pairs: what a resumed demo may ask more of. */
+/** A stage, which is done when it made so much: a resumed demo goes on after it unless more is asked for. */
+interface Stage extends CommandStage {
+  /** Steps or pairs. */
   readonly amount: number;
-  readonly given: Values;
   /** Folders of the stages that use its result: made anew where it is. */
   readonly users?: readonly string[];
 }
 
 /** Runs a stage from where it was left. */
-async function stage({ command, folder, amount, given, users = [] }: Stage, context: Context): Promise<void> {
+async function stage({ amount, users = [], ...stage }: Stage, context: Context): Promise<void> {
   const done = `${amount}\n`;
-  if (await context.runFolder.readText(join(folder, DONE)) === done) return;
+  if (await doneWith(stage, context) === done) return;
   for (const user of users) await removeFolder(context.runFolder.file(user));
-  await using runFolder = await RunFolder.open(context.runFolder.file(folder));
-  const checkpoint = await runFolder.latestCheckpoint();
-  await command.run(complete(command.flags, given), {
-    signal: context.signal,
-    runFolder,
-    checkpoint,
-    progress: context.progress,
-    log: context.log,
-    print: context.print,
-  });
-  await runFolder.write(DONE, done);
+  await runStage(stage, context, done);
 }
 
 async function removeFolder(path: string): Promise<void> {

@@ -27,10 +27,10 @@ import {
   isDone,
   pairsFolder,
   pairStages,
-  runStage,
-  type Stage,
+  runTableStage,
 } from "./reproduce_stages.ts";
 import { type Measure, publishedFigures, type Recipe, recipeName, type TableSpec } from "./reproduce_tables.ts";
+import type { CommandStage } from "./stage.ts";
 
 /** What to reproduce. */
 export interface Reproduction {
@@ -120,7 +120,7 @@ function worksOf(
 ): Work[] {
   const { budget, tables, networks } = run, { runFolder } = context, works = new Map<string, Work>();
   const parts = partsOf("localisation");
-  const add = (stages: (data: DataFolders) => Stage[], share: number | undefined) => {
+  const add = (stages: (data: DataFolders) => CommandStage[], share: number | undefined) => {
     // Only the folders' names are needed to list the stages; a share's data set is made when the first of them runs.
     const nowhere = { train: run.data, test: run.data };
     stages(nowhere).forEach((stage, i) => {
@@ -129,7 +129,7 @@ function worksOf(
         isDone: () => isDone(stage, context),
         run: async () => {
           const data = share === undefined ? nowhere : await shareData(kinds, share, runFolder);
-          await runStage(stages(data)[i], context);
+          await runTableStage(stages(data)[i], context);
         },
       });
     });

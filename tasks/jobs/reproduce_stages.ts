@@ -4,7 +4,7 @@
  */
 
 import { join } from "node:path";
-import type { AnyCommand, Context } from "../command.ts";
+import type { Context } from "../command.ts";
 import baseline from "../commands/baseline.ts";
 import generate from "../commands/generate.ts";
 import generateMasks from "../commands/generate_masks.ts";
@@ -13,20 +13,8 @@ import inspectTest from "../commands/inspect_test.ts";
 import inspectTrain from "../commands/inspect_train.ts";
 import train from "../commands/train.ts";
 import trainMasks from "../commands/train_masks.ts";
-import { complete, type Values } from "../flags.ts";
-import { RunFolder } from "../run_folder.ts";
 import { type Measure, type Recipe, recipeName, trainingName } from "./reproduce_tables.ts";
-
-/** Written in a stage's folder when it is done. */
-const DONE = "done";
-
-/** One stage. */
-export interface Stage {
-  readonly command: AnyCommand;
-  /** Below the run folder, with forward slashes. */
-  readonly folder: string;
-  readonly given: Values;
-}
+import { type CommandStage, doneWith, runStage } from "./stage.ts";
 
 /** How much is done, the same for every row. */
 export interface Budget {
@@ -74,7 +62,7 @@ export function pairStages(
   parts: readonly string[],
   budget: Budget,
   root: string,
-): Stage[] {
+): CommandStage[] {
   const own = pairsFolder(seed, recipe), share = recipe.kind === "learned" ? recipe.share : undefined;
   const common = { data: data.train, part: [...parts], seed };
   const trained = {
@@ -84,7 +72,7 @@ export function pairStages(
     trainBatchSize: budget.trainBatchSize,
     augmentedCopies: budget.augmentedCopies,
   };
-  const stages: Stage[] = [];
+  const stages: CommandStage[] = [];
   if (recipe.kind === "detector") return [];
   if (recipe.kind === "baseline") {
     return [{ command: baseline, folder: own, given: { ...common, method: recipe.method, count: budget.count } }];
@@ -146,8 +134,8 @@ export function inspectionStages(
   parts: readonly string[],
   budget: Budget,
   root: string,
-): Stage[] {
-  return parts.flatMap((part): Stage[] => {
+): CommandStage[] {
+  return parts.flatMap((part): CommandStage[] => {
     const figures = figuresFolder(seed, recipe, network, part), trained = figures.replace(/test$/, "train");
     if (recipe.kind === "detector") {
       const { model, batchSize, inspectResolution: resolution } = budget;
@@ -186,20 +174,16 @@ export function inspectionStages(
 }
 
 /** Whether a stage is done. */
-export async function isDone({ folder }: Stage, { runFolder }: Context): Promise<boolean> {
-  return await runFolder.readText(`${folder}/${DONE}`) !== undefined;
+export async function isDone(stage: CommandStage, context: Context): Promise<boolean> {
+  return await doneWith(stage, context) !== undefined;
 }
 
 /** Runs a stage from where it was left; what only its continuation needs is removed in the end. */
-export async function runStage({ command, folder, given }: Stage, context: Context): Promise<void> {
-  const path = context.runFolder.file(folder);
-  await using runFolder = await RunFolder.open(path);
-  const checkpoint = await runFolder.latestCheckpoint(), { signal, log } = context;
-  const options = complete(command.flags, given);
+export async function runTableStage(stage: CommandStage, context: Context): Promise<void> {
   // A stage's figures stand in the table; its own prints would hide it.
-  await command.run(options, { signal, log, runFolder, checkpoint, progress: context.progress, print: () => {} });
-  await runFolder.write(DONE, `${command.name}\n`);
-  await Deno.remove(join(path, "checkpoints"), { recursive: true }).catch((error) => {
+  await runStage(stage, context, `${stage.command.name}\n`, () => {});
+  const checkpoints = join(context.runFolder.file(stage.folder), "checkpoints");
+  await Deno.remove(checkpoints, { recursive: true }).catch((error) => {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   });
 }
