@@ -100,6 +100,8 @@ export default defineCommand({
     sampler: shared.sampler,
     eta: shared.eta,
     guidanceScale: shared.guidanceScale(3),
+    // Decides in how many parts a training batch runs, and with it the last digits.
+    memory: { ...shared.memory, changeable: false },
   },
   examples: [
     "--method cutpaste --data photos --count 500 --out runs/cutpaste",

@@ -4,6 +4,7 @@ import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
 import { learnedKinds, openKinds } from "../jobs/dataset.ts";
 import { makeMasks } from "../jobs/masks.ts";
+import { fitGenerationTo, memoryBudget } from "../jobs/memory.ts";
 import { readEmbedding } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
 
@@ -105,6 +106,7 @@ export default defineCommand({
       description: "Reject masks that lie mostly beside the part, judged by the normal images.",
       default: true,
     },
+    memory: shared.memory,
   },
   examples: [
     "--data photos --masks-run runs/photos-masks --count 500 --out runs/masks",
@@ -112,7 +114,7 @@ export default defineCommand({
   ],
   async run(options, context) {
     const base = await openBase(options.model);
-    const { seed, count, minArea, maxArea, maxBorder, onPart, batchSize, steps, sampler, eta, guidanceScale } = options;
+    const { seed, count, minArea, maxArea, maxBorder, onPart, steps, sampler, eta, guidanceScale: guidance } = options;
     if (options.source === "embeddings" && !options.masksRun) {
       throw new UserError("--source embeddings needs --masks-run", "or place the real masks with --source real");
     }
@@ -120,10 +122,19 @@ export default defineCommand({
     if (options.source === "embeddings") {
       const { path, embedding } = await readEmbedding(options.masksRun!, "train-masks", base);
       kinds = learnedKinds(options, path, embedding.keys);
+      const sizes = {
+        batch: options.batchSize,
+        guidance,
+        sampler,
+        reweighting: "off",
+        tokens: embedding.tokens,
+      } as const;
+      const budget = memoryBudget(options.memory, base.gpu.info);
+      const batch = fitGenerationTo(budget, base.config, sizes, base.gpu.device, context);
       sampling = {
         base,
         embedding,
-        settings: { batch: batchSize, steps, sampler, eta, guidance: guidanceScale, reweighting: "off" as const, seed },
+        settings: { batch, steps, sampler, eta, guidance, reweighting: "off" as const, seed },
         threshold: 2 * options.threshold - 1,
       };
     }

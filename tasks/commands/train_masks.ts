@@ -5,6 +5,7 @@ import { promptTemplates } from "../../src/data/prompts.ts";
 import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
 import { openKinds, trainingSamples } from "../jobs/dataset.ts";
+import { fitTrainingTo, memoryBudget } from "../jobs/memory.ts";
 import { encodeViews, train } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
 
@@ -79,11 +80,16 @@ export default defineCommand({
     },
     checkpointingSteps: shared.checkpointingSteps,
     checkpointsTotalLimit: shared.checkpointsTotalLimit,
+    // Decides in how many parts a batch runs, and with it the last digits.
+    memory: { ...shared.memory, changeable: false },
   },
   examples: ["--data photos --out runs/photos-masks"],
   async run(options, context) {
-    const base = await openBase(options.model);
-    const samples = await trainingSamples(openKinds(options));
+    const base = await openBase(options.model), budget = memoryBudget(options.memory, base.gpu.info);
+    const kinds = openKinds(options), samples = await trainingSamples(kinds);
+    const area = options.lossNormalization === "area";
+    const sizes = { batch: options.trainBatchSize, tokens: options.numVectors, area, kinds: kinds.length };
+    const fitted = fitTrainingTo(budget, options.memory !== undefined, base.config, sizes, context);
     const rates = shared.rates(options, options.learningRate, options.learningRate);
     context.log(`learning rate ${rates.learningRate}`);
     const viewing = { ...options, latentMask: "maxPool", batch: options.trainBatchSize } as const;
@@ -99,7 +105,8 @@ export default defineCommand({
       weightDecay: options.weightDecay,
       initializerToken: options.initializerToken,
       initializerNoise: options.initializerNoise,
-      area: options.lossNormalization === "area",
+      area,
+      ...fitted,
       templates: promptTemplates,
     });
     await train(inversion, { ...options, label: "training masks" }, context);

@@ -17,6 +17,7 @@ import { UserError } from "../../src/errors.ts";
 import type { Context } from "../command.ts";
 import { type Kind, trainingSamples } from "./dataset.ts";
 import { existsFile, readProduct } from "./files.ts";
+import { fitGenerationTo, fitTrainingTo, memoryBudget } from "./memory.ts";
 import { makePairs } from "./pairs.ts";
 import { EMBEDDINGS, encodeViews, train, unmasked } from "./training.ts";
 
@@ -66,6 +67,8 @@ export interface InversionRun {
   readonly sampler: SamplerKind;
   readonly eta: number;
   readonly guidanceScale: number;
+  /** Device memory to stay within, as flags give it. */
+  readonly memory?: string;
 }
 
 /** Checkpoints kept while the tokens are learned. */
@@ -82,6 +85,15 @@ export async function makeInversionBaseline(
   const own = context.runFolder.file(EMBEDDINGS);
   if (!run.trainRun && !await existsFile(own)) await learn(base, kinds, run, context);
   const { embedding, sha256 } = await readTokens(run.trainRun ?? context.runFolder.path, base, kinds);
+  const sizes = {
+    batch: run.batchSize,
+    guidance: run.guidanceScale,
+    sampler: run.sampler,
+    reweighting: preset.reweighting,
+    tokens: embedding.tokens,
+  };
+  const budget = memoryBudget(run.memory, base.gpu.info);
+  const batch = fitGenerationTo(budget, base.config, sizes, base.gpu.device, context);
   await makePairs(kinds, {
     data: run.data,
     masks: run.masks,
@@ -91,7 +103,7 @@ export async function makeInversionBaseline(
     embeddingHash: sha256,
     settings: {
       seed: run.seed,
-      batch: run.batchSize,
+      batch,
       steps: run.steps,
       sampler: run.sampler,
       eta: run.eta,
@@ -110,6 +122,9 @@ export async function makeInversionBaseline(
 /** Learns the tokens of every kind and leaves them in the run folder. */
 async function learn(base: BaseModel, kinds: readonly Kind[], run: InversionRun, context: Context): Promise<void> {
   const { maskedLoss } = inversionPresets[run.method];
+  const budget = memoryBudget(run.memory, base.gpu.info);
+  const sizes = { batch: run.trainBatchSize, tokens: run.numVectors, area: true, kinds: kinds.length };
+  const fitted = fitTrainingTo(budget, run.memory !== undefined, base.config, sizes, context);
   const options = { seed: run.seed, augmentation: "paper", augmentedCopies: run.augmentedCopies } as const;
   const views = await encodeViews(defectItems, base, await trainingSamples(kinds), options, "view", context);
   const items = maskedLoss ? views : unmasked(views);
@@ -124,6 +139,7 @@ async function learn(base: BaseModel, kinds: readonly Kind[], run: InversionRun,
     timesteps: "balanced", // as train has it
     initializerToken: run.initializerToken,
     area: true,
+    ...fitted,
     templates: promptTemplates,
   });
   await train(inversion, {

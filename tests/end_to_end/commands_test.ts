@@ -77,6 +77,19 @@ test("train-masks leaves embeddings without an encoder", async () => {
   assert.deepEqual([keys.length, tokens, spatial], [KINDS.length, 4, undefined]);
 });
 
+test("--memory: what learns or samples keeps to it, or says in one line that it cannot", async () => {
+  const inversion = "baseline --method textual-inversion --data @data --model @model --count 1 --max-train-steps 2 " +
+    "--train-batch-size 2 --augmented-copies 1 --steps 2";
+  for (const line of [TRAIN_MASKS, MASKS, inversion]) {
+    const { code, err } = await shop.run(`${line} --memory 1MiB --out @too-small`);
+    assert.equal(code, 1, line);
+    assert.match(err, /one image at a time needs \d+ MiB of device memory, there are 1 MiB/);
+  }
+  await shop.good(`${MASKS} --memory 1GiB --out @masks-within`);
+  await shop.good(`${MASKS} --out @masks-free`);
+  assert.deepEqual(pictures("masks-within"), pictures("masks-free"));
+});
+
 test("generate-masks makes the count asked for, binary, not empty, at the model's size", async () => {
   const { err } = await shop.good(`${MASKS} --out @masks`);
   assert.match(err, /masks: 16 masks in .* \d+ (empty|too small|off the part)/); // some were refused, and replaced
