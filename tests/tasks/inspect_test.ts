@@ -96,7 +96,9 @@ test("inspect patchcore: the same files as a test of a network, from three sourc
   assert.deepEqual([metrics.defectImages, metrics.normalImages], [8, 1]);
   assert.equal(metrics.features, "encoder of tiny");
   const { normalImages, patches, remembered } = metrics.banks.plate;
-  assert.deepEqual([normalImages, remembered], [4, patches / 2]);
+  // Four images of 8 × 8 patches: the encoder's second level.
+  assert.deepEqual([normalImages, patches, remembered], [4, 256, 128]);
+  assert.ok(metrics.pixelAuroc > 0.85, `the defects are plain, and were found with AUROC ${metrics.pixelAuroc}`);
   for (const name of ["scores.csv", "curves.json", "cases.json"]) {
     assert.deepEqual(Object.keys(shop.contents("patchcore")).filter((path) => path.endsWith(name)).length, 1, name);
   }
@@ -107,12 +109,13 @@ test("inspect patchcore: the same files as a test of a network, from three sourc
   await shop.good("inspect patchcore --data @data --part plate --train-run @features --out @patchcore-own");
   assert.equal(read("patchcore-own").features, "trained localisation network");
   assert.equal(read("patchcore-own").side, 32);
+  assert.equal(read("patchcore-own").banks.plate.patches, 4 * 4 ** 2); // at an eighth of the side
 
   await Deno.writeFile(shop.file("colour.onnx"), pooled());
   await shop.good(
     `${line} --backbone @colour.onnx --backbone-outputs fine,coarse --max-patches 5 --out @patchcore-onnx`,
   );
-  assert.equal(read("patchcore-onnx").banks.plate.remembered, 5);
+  assert.deepEqual(read("patchcore-onnx").banks.plate, { normalImages: 4, patches: 64, remembered: 5 });
   await shop.good("report @patchcore --out @patchcore-page");
   assert.match(
     Deno.readTextFileSync(shop.file("patchcore-page/index.html")),

@@ -18,7 +18,7 @@ import type { FeatureNetwork } from "../metrics/features.ts";
 import { GraphLayers } from "../models/layers.ts";
 import { describeNetwork, NETWORK_PREFIX, type NetworkConfig, SIDE_MULTIPLE } from "../models/network.ts";
 import type { FeatureMap } from "./patches.ts";
-import type { InspectionSample } from "../training/samples.ts";
+import { imageBatch, type InspectionSample } from "../training/samples.ts";
 
 /** What features are taken of. */
 export type FeatureSample = Pick<InspectionSample, "path" | "pixels">;
@@ -57,11 +57,10 @@ export class GraphFeatures implements FeatureSource, Disposable {
   }
 
   async *extract(samples: readonly FeatureSample[]): AsyncGenerator<{ index: number; layers: FeatureMap[] }> {
-    const { batch, side } = this, size = 3 * side ** 2;
+    const { batch } = this;
     for (let from = 0; from < samples.length; from += batch) {
-      const part = samples.slice(from, from + batch), image = new Float32Array(batch * size);
-      part.forEach(({ pixels }, b) => pixels.forEach((v, i) => image[b * size + i] = v / 255));
-      const results = await this.#program.run({ image });
+      const part = samples.slice(from, from + batch);
+      const results = await this.#program.run({ image: imageBatch(part, batch) });
       for (let b = 0; b < part.length; b++) {
         const layers = this.#shapes.map(([, height, width, channels], i) => {
           const each = height * width * channels;

@@ -69,7 +69,7 @@ export function patchGrid(layers: readonly FeatureMap[]): PatchGrid {
   return { height, width, channels, data };
 }
 
-/** Mean of the map's border is continued beyond it by reflection, as scipy's `gaussian_filter` does. */
+/** Where a pixel beyond the border is taken from: the map is reflected there, as by scipy's `gaussian_filter`. */
 function reflect(i: number, size: number): number {
   while (i < 0 || i >= size) i = i < 0 ? -1 - i : 2 * size - 1 - i;
   return i;

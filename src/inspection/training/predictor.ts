@@ -9,14 +9,13 @@ import type { Tensor } from "../../graph/tensor.ts";
 import { input } from "../../graph/variable.ts";
 import type { Parameters } from "../../nn/parameters.ts";
 import { type NetworkConfig, networkGraph } from "../models/network.ts";
-import type { InspectionSample } from "./samples.ts";
+import { imageBatch, type InspectionSample } from "./samples.ts";
 
 /** A network on a device, with the running statistics. Dispose of it to free its buffers. */
 export class Predictor implements Disposable {
   readonly #program: Compiled<{ result: Tensor }>;
   readonly #batch: number;
   readonly #each: number;
-  readonly #side: number;
 
   /**
    * @param side S of the images
@@ -27,7 +26,6 @@ export class Predictor implements Disposable {
     const shares = softmax(logits), result = config.kind === "localisation" ? slice(shares, 3, 1, 2) : shares;
     this.#program = compile(gpu, { result });
     this.#batch = batch;
-    this.#side = side;
     this.#each = result.size / batch;
   }
 
@@ -38,11 +36,9 @@ export class Predictor implements Disposable {
   async *predict(
     samples: readonly Pick<InspectionSample, "path" | "pixels">[],
   ): AsyncGenerator<{ index: number; values: Float32Array }> {
-    const size = 3 * this.#side ** 2;
     for (let from = 0; from < samples.length; from += this.#batch) {
-      const part = samples.slice(from, from + this.#batch), image = new Float32Array(this.#batch * size);
-      part.forEach(({ pixels }, b) => pixels.forEach((v, i) => image[b * size + i] = v / 255));
-      const { result } = await this.#program.run({ image });
+      const part = samples.slice(from, from + this.#batch);
+      const { result } = await this.#program.run({ image: imageBatch(part, this.#batch) });
       for (let b = 0; b < part.length; b++) {
         const values = result.slice(b * this.#each, (b + 1) * this.#each);
         if (!values.every(Number.isFinite)) {

@@ -108,11 +108,17 @@ class Permutations {
   }
 }
 
-/** Puts samples into one batch. */
-function toBatch(samples: readonly InspectionSample[], labels: Uint32Array): TrainingBatch {
-  const each = samples[0].pixels.length, image = new Float32Array(samples.length * each);
+/**
+ * What a network reads: images [batch, S, S, 3] of 0 … 1.
+ * @param batch images that it takes at once; those beyond the samples stay black
+ */
+export function imageBatch(
+  samples: readonly Pick<InspectionSample, "pixels">[],
+  batch: number = samples.length,
+): Float32Array {
+  const each = samples[0].pixels.length, image = new Float32Array(batch * each);
   samples.forEach(({ pixels }, b) => pixels.forEach((v, i) => image[b * each + i] = v / 255));
-  return { image, labels };
+  return image;
 }
 
 /**
@@ -139,7 +145,7 @@ export function localisationBatches(
     });
     const pixels = chosen[0].pixels.length / 3, labels = new Uint32Array(count * pixels);
     chosen.forEach(({ mask }, b) => mask && labels.set(mask, b * pixels));
-    return toBatch(chosen, labels);
+    return { image: imageBatch(chosen), labels };
   };
 }
 
@@ -156,6 +162,6 @@ export function classifierBatches(
   const order = new Permutations(seed, "inspect/classes", defects.length);
   return (step) => {
     const chosen = Array.from({ length: count }, (_, b) => defects[order.at(step * count + b)]);
-    return toBatch(chosen, Uint32Array.from(chosen, ({ kind }) => labels.indexOf(kind!)));
+    return { image: imageBatch(chosen), labels: Uint32Array.from(chosen, ({ kind }) => labels.indexOf(kind!)) };
   };
 }
