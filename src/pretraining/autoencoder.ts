@@ -5,9 +5,10 @@
  */
 
 import type { Gpu } from "../gpu/device.ts";
-import { compile, type Feed } from "../graph/compile.ts";
+import type { Feed } from "../graph/compile.ts";
 import { sampleGaussian } from "../graph/ops/losses.ts";
 import { slice } from "../graph/ops/shape.ts";
+import type { Tensor } from "../graph/tensor.ts";
 import { input } from "../graph/variable.ts";
 import { AUTOENCODER_PREFIX, decode, encode } from "../models/autoencoder.ts";
 import type { Parameters, Stored } from "../nn/parameters.ts";
@@ -16,6 +17,7 @@ import { type AutoencoderConfig, downsamplingFactor } from "../weights/config.ts
 import type { TrainingImages } from "./images.ts";
 import { autoencoderLoss } from "./loss.ts";
 import { autoencoderRate, CROP } from "./recipe.ts";
+import { Room } from "./room.ts";
 import { Trainer } from "./trainer.ts";
 
 /** Settings of the autoencoder's training. */
@@ -42,6 +44,7 @@ function crop(pixels: Uint8Array, side: number, size: number, random: Random, ou
 /**
  * The autoencoder's training; the reported figure is the mean absolute error of pixels in [−1, 1].
  * @param parameters of {@linkcode newParameters}
+ * @param room memory to stay within
  */
 export function trainAutoencoder(
   gpu: Gpu,
@@ -49,6 +52,7 @@ export function trainAutoencoder(
   parameters: Parameters,
   images: TrainingImages,
   { seed, batch, steps, learningRate }: AutoencoderSettings,
+  room?: Room,
 ): Trainer {
   const size = Math.min(CROP, images.side), latent = size / downsamplingFactor(config);
   const x = input("x", [batch, size, size, 3]);
@@ -64,16 +68,38 @@ export function trainAutoencoder(
     }
     return { x, noise: random.normals(batch * latent * latent * config.embedDim) };
   };
-  return new Trainer(gpu, { parameters, loss, reported: pixels, feed, steps, learningRate, rate: autoencoderRate });
+  return new Trainer(gpu, {
+    name: "autoencoder",
+    parameters,
+    loss,
+    reported: pixels,
+    feed,
+    steps,
+    learningRate,
+    rate: autoencoderRate,
+    room,
+    beside: [[reconstruction(config, parameters, images.side, 1)]],
+  });
 }
 
-/** Pictures that are encoded at once. */
+/** Mean latents of whole pictures, the input `x`: [count, h, w, C]. */
+function meanLatent(config: AutoencoderConfig, p: Parameters, side: number, count: number): Tensor {
+  return slice(encode(config, p, input("x", [count, side, side, 3])), 3, 0, config.embedDim);
+}
+
+/** What the autoencoder makes of whole pictures, the input `x`, without noise: [count, side, side, 3]. */
+export function reconstruction(config: AutoencoderConfig, p: Parameters, side: number, count: number): Tensor {
+  return decode(config, p, meanLatent(config, p, side, count));
+}
+
+/** Pictures that are encoded at once, fewer where they do not fit. */
 const ENCODE_BATCH = 8;
 
 /**
  * Mean latents of pictures, one batch after the other.
  * @param from first picture
  * @param to last picture, exclusive
+ * @param room memory to stay within
  * @yields mean latents of the next pictures, [n, h, w, C]
  */
 export async function* encodeImages(
@@ -83,15 +109,14 @@ export async function* encodeImages(
   images: TrainingImages,
   from: number,
   to: number,
+  room = new Room(gpu),
 ): AsyncGenerator<Float16Array<ArrayBuffer>> {
   const { side } = images, each = 3 * side * side;
-  const moments = encode(config, parameters, input("x", [ENCODE_BATCH, side, side, 3]));
-  using program = compile(gpu, { mean: slice(moments, 3, 0, config.embedDim) });
-  for (let at = from; at < to; at += ENCODE_BATCH) {
-    const count = Math.min(ENCODE_BATCH, to - at), x = new Float32Array(ENCODE_BATCH * each);
+  using encoder = room.forward(ENCODE_BATCH, (count) => meanLatent(config, parameters, side, count));
+  for (let at = from; at < to; at += encoder.size) {
+    const count = Math.min(encoder.size, to - at), x = new Float32Array(count * each);
     for (let b = 0; b < count; b++) x.set(Float32Array.from(images.pixels(at + b), (v) => v / 127.5 - 1), b * each);
-    const { mean } = await program.run({ x });
-    yield new Float16Array(mean.subarray(0, mean.length / ENCODE_BATCH * count));
+    yield new Float16Array(await encoder.run(count, { x }));
   }
 }
 

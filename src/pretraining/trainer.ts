@@ -5,7 +5,7 @@
 
 import { UserError } from "../errors.ts";
 import type { Gpu } from "../gpu/device.ts";
-import { compile, type Compiled, type Feed } from "../graph/compile.ts";
+import type { Compiled, Feed } from "../graph/compile.ts";
 import { gradient } from "../graph/gradient.ts";
 import { adamHyper, adamW, assign, clipByGlobalNorm, ema } from "../graph/ops/optimise.ts";
 import { add } from "../graph/ops/pointwise.ts";
@@ -15,9 +15,12 @@ import { input, readVariables, Variable } from "../graph/variable.ts";
 import type { Parameters } from "../nn/parameters.ts";
 import { encodeSafetensors, Safetensors, type TensorToWrite } from "../weights/safetensors.ts";
 import { adamSettings, averageDecay, GRADIENT_LIMIT, rateAt, type RateSchedule } from "./recipe.ts";
+import { Room } from "./room.ts";
 
 /** What is trained, and how. */
 export interface TrainerOptions {
+  /** What it is, for errors. */
+  readonly name: string;
   readonly parameters: Parameters;
   /** [1]. */
   readonly loss: Tensor;
@@ -30,6 +33,10 @@ export interface TrainerOptions {
   readonly rate: RateSchedule;
   /** Parameters of the same names that follow the trained ones, and the largest weight of their past. */
   readonly average?: { readonly parameters: Parameters; readonly decay: number };
+  /** Memory to stay within; unlimited where left out. */
+  readonly room?: Room;
+  /** Programs that run between the steps: outputs for one picture each. */
+  readonly beside?: readonly (readonly Tensor[])[];
 }
 
 /** Milliseconds of a step above which the host waits for the device after each one. */
@@ -39,7 +46,7 @@ const WAIT_ABOVE_MS = 200;
 export class Trainer implements Disposable {
   readonly #gpu: Gpu;
   readonly #options: TrainerOptions;
-  readonly #program: Compiled;
+  readonly #step: { readonly program: Compiled; readonly recomputed: number } & Disposable;
   readonly #moments: Variable[] = [];
   readonly #sum = Variable.zeros("lossSum", [1]);
   #steps = 0;
@@ -48,22 +55,29 @@ export class Trainer implements Disposable {
   constructor(gpu: Gpu, options: TrainerOptions) {
     this.#gpu = gpu;
     this.#options = options;
-    const { parameters, loss, reported, average } = options;
-    const trained = [...parameters.variables.values()];
-    const gradients = clipByGlobalNorm(gradient(loss, trained.map((v) => v.tensor)), GRADIENT_LIMIT);
-    const hyper = input("hyper", [8]);
-    const effects: Tensor[] = [assign(this.#sum, add(this.#sum.tensor, reported))];
-    trained.forEach((parameter, i) => {
-      const m = Variable.zeros(`${parameter.name}.m`, parameter.shape);
-      const v = Variable.zeros(`${parameter.name}.v`, parameter.shape);
-      this.#moments.push(m, v);
-      effects.push(adamW({ parameter, gradient: gradients[i], m, v, hyper }));
-    });
-    if (average) {
-      const decay = input("decay", [1]), followers = average.parameters.variables;
-      for (const parameter of trained) effects.push(ema(followers.get(parameter.name)!, parameter.tensor, decay));
+    const { name, parameters, loss, reported, average, room = new Room(gpu), beside } = options;
+    const trained = [...parameters.variables.values()], followers = average?.parameters.variables;
+    for (const { name, shape } of trained) {
+      this.#moments.push(Variable.zeros(`${name}.m`, shape), Variable.zeros(`${name}.v`, shape));
     }
-    this.#program = compile(gpu, {}, effects);
+    const hyper = input("hyper", [8]), decay = input("decay", [1]);
+    const build = (recompute: ReadonlySet<string>) => {
+      const gradients = clipByGlobalNorm(
+        gradient(loss, trained.map((v) => v.tensor), { recompute }),
+        GRADIENT_LIMIT,
+      );
+      const effects: Tensor[] = [assign(this.#sum, add(this.#sum.tensor, reported))];
+      trained.forEach((parameter, i) => {
+        const [m, v] = this.#moments.slice(2 * i, 2 * i + 2);
+        effects.push(adamW({ parameter, gradient: gradients[i], m, v, hyper }));
+      });
+      if (followers) {
+        for (const parameter of trained) effects.push(ema(followers.get(parameter.name)!, parameter.tensor, decay));
+      }
+      return { effects };
+    };
+    const variables = [...trained, ...this.#moments, ...followers?.values() ?? [], this.#sum];
+    this.#step = room.step({ name, loss, build, variables, beside });
   }
 
   /** Steps done. */
@@ -73,7 +87,12 @@ export class Trainer implements Disposable {
 
   /** Launches, FLOPs and bytes of one step. */
   get report(): PlanReport {
-    return this.#program.report;
+    return this.#step.program.report;
+  }
+
+  /** Blocks that a step computes again to stay within its room. */
+  get recomputed(): number {
+    return this.#step.recomputed;
   }
 
   /** Everything that a graph of one step is fed with. */
@@ -95,7 +114,7 @@ export class Trainer implements Disposable {
     let wait = true;
     while (this.#steps < end && !signal?.aborted) {
       const start = performance.now();
-      this.#program.step(this.feed(this.#steps));
+      this.#step.program.step(this.feed(this.#steps));
       this.#steps++;
       this.#summed++;
       // A slow device is waited for, so that Ctrl-C and the progress line mean this step and not one long queued.
@@ -155,7 +174,7 @@ export class Trainer implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#program[Symbol.dispose]();
+    this.#step[Symbol.dispose]();
     for (const variable of [this.#sum, ...this.#moments]) variable[Symbol.dispose]();
   }
 }

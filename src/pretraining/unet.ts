@@ -18,6 +18,7 @@ import type { Parameters } from "../nn/parameters.ts";
 import { Random } from "../random/philox.ts";
 import { downsamplingFactor, type ModelConfig } from "../weights/config.ts";
 import { lossWeight, unetRate } from "./recipe.ts";
+import type { Room } from "./room.ts";
 import { Trainer } from "./trainer.ts";
 
 /** What the U-Net learns from. */
@@ -82,6 +83,8 @@ class Order {
  * The U-Net's training; the reported figure is the mean squared error of ε without weights.
  * @param parameters of {@linkcode newParameters}
  * @param average parameters that started from the same values; they become the averaged weights
+ * @param room memory to stay within
+ * @param beside programs that run between the steps (see `TrainerOptions`)
  */
 export function trainUnet(
   gpu: Gpu,
@@ -90,6 +93,8 @@ export function trainUnet(
   average: Parameters,
   { latents, captions, empty }: LatentSet,
   settings: UnetSettings,
+  room?: Room,
+  beside?: readonly (readonly Tensor[])[],
 ): Trainer {
   const { seed, batch, captionDropout } = settings, { maxLength } = config.text;
   const side = config.resolution / downsamplingFactor(config.autoencoder), channels = config.unet.inChannels;
@@ -124,6 +129,7 @@ export function trainUnet(
     return { x, eps, weight, ids, time: timestepEmbedding(at, config.unet.modelChannels) };
   };
   return new Trainer(gpu, {
+    name: "U-Net",
     parameters,
     loss: reshape(mean(mul(error, input("weight", [batch]))), [1]),
     reported: reshape(mean(error), [1]),
@@ -132,5 +138,7 @@ export function trainUnet(
     learningRate: settings.learningRate,
     rate: unetRate,
     average: { parameters: average, decay: settings.averageDecay },
+    room,
+    beside,
   });
 }

@@ -2,10 +2,12 @@
 import { UserError } from "../../src/errors.ts";
 import { type CurvePoint, exportModel } from "../../src/pretraining/export.ts";
 import type { Stored } from "../../src/nn/parameters.ts";
+import { Room } from "../../src/pretraining/room.ts";
 import { openModelFolder } from "../../src/weights/folder.ts";
 import { isSoftware } from "../adapter.ts";
 import { defineCommand } from "../command.ts";
 import { openGpu } from "../device.ts";
+import { memoryBudget } from "../jobs/memory.ts";
 import { autoencoderStage, othersOf, prepare, unetStage } from "../jobs/pretraining_stages.ts";
 import { readJsonLines } from "../run_folder.ts";
 import * as shared from "./shared.ts";
@@ -99,6 +101,7 @@ export default defineCommand({
     },
     checkpointingSteps: { ...shared.checkpointingSteps, default: 200 },
     checkpointsTotalLimit: shared.checkpointsTotalLimit,
+    memory: shared.memory,
   },
   examples: [
     "--data good-parts --out runs/ours",
@@ -115,7 +118,8 @@ export default defineCommand({
       trainBatchSize: options.trainBatchSize ?? (slow ? SOFTWARE_BATCH : GPU_BATCH.unet),
       autoencoderBatchSize: options.autoencoderBatchSize ?? (slow ? SOFTWARE_BATCH : GPU_BATCH.autoencoder),
     };
-    const job = await prepare(settings, start, context);
+    const room = new Room(gpu, memoryBudget(options.memory, gpu.info), options.memory !== undefined);
+    const job = await prepare(settings, start, room, context);
     const { parameters: made, steps } = await autoencoderStage(gpu, job, settings, context);
     using autoencoder = made;
     const parameters: ReadonlyMap<string, Stored>[] = [await autoencoder.store()];

@@ -7,6 +7,7 @@ import type { Parameters, Stored } from "../../src/nn/parameters.ts";
 import { encodeImages } from "../../src/pretraining/autoencoder.ts";
 import type { CurvePoint } from "../../src/pretraining/export.ts";
 import type { TrainingImages } from "../../src/pretraining/images.ts";
+import type { Room } from "../../src/pretraining/room.ts";
 import type { Trainer } from "../../src/pretraining/trainer.ts";
 import { downsamplingFactor, type ModelConfig } from "../../src/weights/config.ts";
 import { encodeSafetensors, Safetensors, type TensorToWrite } from "../../src/weights/safetensors.ts";
@@ -110,6 +111,7 @@ export async function keptLatents(
   autoencoder: Parameters,
   images: TrainingImages,
   name: string,
+  room: Room,
   context: Context,
 ): Promise<{ latents: Float16Array<ArrayBuffer>; captions: string[] }> {
   const { runFolder, signal } = context, side = config.resolution / downsamplingFactor(config.autoencoder);
@@ -126,7 +128,7 @@ export async function keptLatents(
   if (done === images.count) return { latents, captions };
   using progress = context.progress({ label: "encoding", total: images.count, unit: "image", start: done });
   let at = done;
-  for await (const part of encodeImages(gpu, config.autoencoder, autoencoder, images, done, images.count)) {
+  for await (const part of encodeImages(gpu, config.autoencoder, autoencoder, images, done, images.count, room)) {
     latents.set(part, at * each);
     for (const end = at + part.length / each; at < end; at++) {
       captions.push(images.caption(at));

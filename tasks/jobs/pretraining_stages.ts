@@ -4,7 +4,6 @@ import { toPng } from "../../src/data/image.ts";
 import { Tokenizer } from "../../src/data/tokenizer.ts";
 import { UserError } from "../../src/errors.ts";
 import type { Gpu } from "../../src/gpu/device.ts";
-import type { PlanReport } from "../../src/graph/plan.ts";
 import { input } from "../../src/graph/variable.ts";
 import { decode, encode } from "../../src/models/autoencoder.ts";
 import type { Parameters, Stored } from "../../src/nn/parameters.ts";
@@ -13,7 +12,9 @@ import { type CurvePoint, isAutoencoder } from "../../src/pretraining/export.ts"
 import { folderImages, proceduralImages, type TrainingImages, withWords } from "../../src/pretraining/images.ts";
 import { newParameters } from "../../src/pretraining/init.ts";
 import { smallModelConfig } from "../../src/pretraining/recipe.ts";
-import { reconstructions, samples } from "../../src/pretraining/sheets.ts";
+import type { Room } from "../../src/pretraining/room.ts";
+import { reconstructions, sampleGraphs, samples } from "../../src/pretraining/sheets.ts";
+import type { Trainer } from "../../src/pretraining/trainer.ts";
 import { trainUnet } from "../../src/pretraining/unet.ts";
 import { downsamplingFactor, type ModelConfig } from "../../src/weights/config.ts";
 import type { ModelFolder } from "../../src/weights/folder.ts";
@@ -58,12 +59,15 @@ export interface Job {
   /** The model to go on from. */
   readonly start: ModelFolder | undefined;
   readonly losses: JsonLines<CurvePoint>;
+  /** Device memory to stay within. */
+  readonly room: Room;
 }
 
 /** Reads what a run works on: settings of the networks, vocabulary, pictures. */
 export async function prepare(
   options: PretrainSettings,
   start: ModelFolder | undefined,
+  room: Room,
   context: Context,
 ): Promise<Job> {
   const side = options.resolution ?? start?.config.resolution ?? 128;
@@ -83,7 +87,7 @@ export async function prepare(
     );
   }
   const config = { ...shape, resolution: side, text: { ...shape.text, vocabSize: vocab.length } };
-  return { config, vocab, images, start, losses: await openLosses(context) };
+  return { config, vocab, images, start, losses: await openLosses(context), room };
 }
 
 /** Word pieces of the model that ships with the program. */
@@ -97,18 +101,19 @@ export function othersOf(start: ModelFolder | undefined): Map<string, Stored> {
   return new Map(names.map((name) => [name, start!.tensor(name)]));
 }
 
-function describe(context: Context, what: string, parameters: Parameters, report: PlanReport): void {
+function describe(context: Context, what: string, parameters: Parameters, { report, recomputed }: Trainer): void {
   const mib = (bytes: number) => `${Math.ceil(bytes / 2 ** 20)} MiB`;
   const count = [...parameters.variables.values()].reduce((sum, v) => sum + v.shape.reduce((a, b) => a * b, 1), 0);
   context.log(
     `${what}: ${(count / 1e6).toFixed(2)} M parameters, ${(report.flops / 1e9).toFixed(1)} GFLOP a step; ` +
       `${mib(report.activationBytes)} for activations and gradients, ${mib(report.leafBytes)} for weights and moments`,
   );
+  if (recomputed) context.log(`to stay within memory: ${recomputed} blocks are computed again in the backward pass`);
 }
 
 /** Trains the autoencoder, or takes that of the starting model or of an earlier call. */
 export async function autoencoderStage(gpu: Gpu, job: Job, options: PretrainSettings, context: Context) {
-  const { config, images, start, losses } = job, { runFolder } = context;
+  const { config, images, start, losses, room } = job, { runFolder } = context;
   const meta = metaOf(context.checkpoint);
   if (meta?.stage === "unet" && meta.before > 0) {
     config.scaleFactor = 1;
@@ -125,8 +130,8 @@ export async function autoencoderStage(gpu: Gpu, job: Job, options: PretrainSett
     batch: options.autoencoderBatchSize,
     steps,
     learningRate: options.autoencoderLearningRate,
-  });
-  describe(context, "autoencoder", autoencoder, trainer.report);
+  }, room);
+  describe(context, "autoencoder", autoencoder, trainer);
   await runStage(trainer, {
     ...options,
     stage: "autoencoder",
@@ -135,13 +140,13 @@ export async function autoencoderStage(gpu: Gpu, job: Job, options: PretrainSett
     before: 0,
     losses,
     validate: async (step) => {
-      const sheet = await reconstructions(gpu, config, autoencoder, images);
+      const sheet = await reconstructions(gpu, config, autoencoder, images, room);
       await runFolder.write(`validation/autoencoder-${number(step)}.png`, toPng(sheet));
     },
   }, context);
   // Standardised latents: the U-Net learns best from numbers of mean 0 and deviation 1.
   const few = { ...images, count: Math.min(images.count, options.stage === "autoencoder" ? 1024 : Infinity) };
-  const { latents } = await keptLatents(gpu, config, autoencoder, few, latentsName(steps), context);
+  const { latents } = await keptLatents(gpu, config, autoencoder, few, latentsName(steps), room, context);
   const stored = await autoencoder.store();
   foldStatistics(stored, channelStatistics(latents, config.autoencoder.embedDim));
   autoencoder.restore(stored);
@@ -159,23 +164,33 @@ export async function unetStage(
   options: PretrainSettings,
   context: Context,
 ): Promise<Map<string, Stored>> {
-  const { config, vocab, images, start, losses } = job, { runFolder } = context, { maxLength } = config.text;
-  const { latents, captions } = await keptLatents(gpu, config, autoencoder, images, latentsName(before), context);
+  const { config, vocab, images, start, losses, room } = job, { runFolder } = context, { maxLength } = config.text;
+  room.keep(autoencoder);
+  const { latents, captions } = await keptLatents(gpu, config, autoencoder, images, latentsName(before), room, context);
   if (before) standardise(latents, channelStatistics(latents, config.autoencoder.embedDim));
   else for (let i = 0; i < latents.length; i++) latents[i] *= config.scaleFactor;
   const tokenizer = new Tokenizer(vocab), ids = captions.map((text) => tokenizer.encode(text, maxLength));
   const empty = tokenizer.encode("", maxLength);
   using networks = newParameters(options.seed, start);
   using average = newParameters(options.seed, start);
-  using trainer = trainUnet(gpu, config, networks, average, { latents, captions: ids, empty }, {
-    seed: options.seed,
-    batch: options.trainBatchSize,
-    steps: options.maxTrainSteps,
-    learningRate: options.learningRate,
-    captionDropout: options.captionDropout,
-    averageDecay: options.emaDecay,
-  });
-  describe(context, "U-Net and text tower", networks, trainer.report);
+  using trainer = trainUnet(
+    gpu,
+    config,
+    networks,
+    average,
+    { latents, captions: ids, empty },
+    {
+      seed: options.seed,
+      batch: options.trainBatchSize,
+      steps: options.maxTrainSteps,
+      learningRate: options.learningRate,
+      captionDropout: options.captionDropout,
+      averageDecay: options.emaDecay,
+    },
+    room,
+    sampleGraphs(config, autoencoder, average),
+  );
+  describe(context, "U-Net and text tower", networks, trainer);
   const shown = [...new Set(captions)].slice(0, 4).map((text) => tokenizer.encode(text, maxLength));
   await runStage(trainer, {
     ...options,
@@ -185,7 +200,7 @@ export async function unetStage(
     before,
     losses,
     validate: async (step) => {
-      const sheet = await samples(gpu, config, autoencoder, average, shown, empty);
+      const sheet = await samples(gpu, config, autoencoder, average, shown, empty, room);
       await runFolder.write(`validation/unet-${number(step)}.png`, toPng(sheet));
     },
   }, context);

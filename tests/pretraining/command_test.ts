@@ -102,6 +102,20 @@ Deno.test({
   sanitizeOps: false,
 });
 
+Deno.test("pretrain: a budget that no step fits is one line", async () => {
+  const root = await Deno.makeTempDir({ prefix: "pretrain-" });
+  try {
+    await tinyModel(`${root}/start`);
+    const args = [...SETTINGS, "--model", `${root}/start`, "--memory", "1MiB", "--out", `${root}/run`];
+    const { code, stderr } = await program(args).output(), told = new TextDecoder().decode(stderr);
+    assert.equal(code, 1);
+    assert.match(told, /^error: a training step of the autoencoder needs \d+ MiB of device memory, there are 1 MiB$/m);
+    assert.doesNotMatch(told, /fault of the program|^\s+at /m);
+  } finally {
+    await Deno.remove(root, { recursive: true });
+  }
+});
+
 Deno.test("pretrain: the U-Net alone needs a model", async () => {
   const root = await Deno.makeTempDir({ prefix: "pretrain-" });
   try {
