@@ -20,11 +20,12 @@ export class UserError extends Error {
 
   /**
    * An error of what was given, in one line, with a hint at what to do.
-   * @param message what is wrong, one line, without a full stop
+   * @param message what is wrong, one line, without a full stop; names in it that come from a damaged or hostile file
+   * may hold anything, so control characters and line ends become �
    * @param hint what to do, one line
    */
   constructor(message: string, hint?: string, options?: ErrorOptions) {
-    super(message, options);
+    super(message.replace(/[\p{Cc}\u2028\u2029]/gu, "\ufffd"), options);
     this.hint = hint;
   }
 }

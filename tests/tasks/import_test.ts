@@ -27,6 +27,13 @@ const sources = new Map(
 );
 const sizesOf = (form: string) => form === "diffusers" ? "--vocab @vocab.txt" : SIZES;
 
+/** All files of a folder and its subfolders, relative to it, in a fixed order. */
+function filesBelow(folder: string): string[] {
+  return [...Deno.readDirSync(folder)].flatMap(({ name, isDirectory }) =>
+    isDirectory ? filesBelow(join(folder, name)).map((inner) => join(name, inner)) : [name]
+  ).sort();
+}
+
 /** Fails unless a result is one error line that blames no fault of the program, and nothing is left of `out`. */
 function assertRefused({ code, out, err }: Result, message: RegExp, folder = "refused"): void {
   const at = err.split("\n").findIndex((line) => line.startsWith("error: ")),
@@ -146,9 +153,7 @@ for (const [form, source] of sources) {
     const random = new Random(1, `damage/${form}`),
       below = (n: number) => random.integer(0, n),
       folder = shop.file(form);
-    const files = form === "diffusers"
-      ? ["hub/unet/diffusion_pytorch_model.safetensors", "hub/bert/pytorch_model.bin", "hub/unet/config.json"]
-      : [...Deno.readDirSync(folder)].map((entry) => entry.name);
+    const files = filesBelow(folder);
     let failed = 0;
     for (let i = 0; i < 40; i++) {
       const path = join(folder, random.pick(files)), whole = Deno.readFileSync(path);
@@ -168,7 +173,7 @@ for (const [form, source] of sources) {
         Deno.removeSync(shop.file("refused"), { recursive: true });
       } else {
         failed++;
-        assertRefused(result, /^error: \S*(zip|stream|safetensors|sharded|diffusers|vocab)\S*[ :]/);
+        assertRefused(result, /^error: \S*(zip|stream|tar|safetensors|sharded|diffusers|vocab)\S*[ :]/);
       }
     }
     assert.ok(failed > 10, `only ${failed} of 40 were noticed`);

@@ -30,7 +30,7 @@ const TYPES: Readonly<
 };
 const byDtype = new Map(Object.entries(TYPES).map(([name, [, dtype]]) => [dtype, name]));
 
-/** Widest stretch of a storage, in bytes, that a tensor with gaps may span. */
+/** Widest stretch of a storage that a tensor with gaps may span, and largest that one with repeats may grow to, in bytes. */
 const WIDEST_SPAN = 2 ** 30;
 
 /** A storage: a flat run of elements of one type. Where its bytes lie is set when the file's format has told it. */
@@ -91,6 +91,7 @@ export class TorchTensor extends Foreign {
     }
     const whole = span === size && isRowMajor(shape, strides);
     if (!whole && span * bytes > WIDEST_SPAN) return refuse("is scattered over too much of its storage");
+    if (!whole && size * 4 > WIDEST_SPAN) return refuse(`repeats its storage to ${size} elements`);
     const raw = source.read(storage.begin + offset * bytes, span * bytes, `tensor "${name}"`);
     const values = read(raw.buffer);
     return whole ? values : gather(values, shape, strides);

@@ -59,16 +59,61 @@ export function tinyTensors(config = CONFIG): Map<string, Stored> {
 const text = (words: string) => new TextEncoder().encode(words);
 const int = (value: number) => Uint8Array.of(0x4a, ...new Uint8Array(Int32Array.of(value).buffer)); // "J"
 
+const string = (s: string) => [text("X"), new Uint8Array(Uint32Array.of(text(s).length).buffer), text(s)];
+const stridesOf = (shape: readonly number[]) =>
+  shape.map((_, axis) => shape.slice(axis + 1).reduce((a, b) => a * b, 1));
+const longs = (...values: number[]) => new Uint8Array(BigInt64Array.from(values, BigInt).buffer);
+const joined = (parts: readonly Uint8Array[]) => new Uint8Array(parts.flatMap((part) => [...part]));
+
+/** A tar archive of files. */
+function tarBytes(files: Readonly<Record<string, Uint8Array>>): Uint8Array<ArrayBuffer> {
+  const parts: Uint8Array[] = [];
+  for (const [name, data] of Object.entries(files)) {
+    const header = new Uint8Array(512),
+      octal = (n: number, digits: number) => text(n.toString(8).padStart(digits, "0"));
+    header.set(text(name), 0);
+    header.set(octal(0o644, 7), 100);
+    header.set(octal(data.length, 11), 124);
+    header.set(text("0"), 156);
+    header.set(text("ustar\x0000"), 257);
+    header.fill(32, 148, 156); // the sum is taken with blanks in its place
+    header.set(octal(header.reduce((a, b) => a + b, 0), 6), 148);
+    parts.push(header, data, new Uint8Array(-data.length & 511));
+  }
+  return joined([...parts, new Uint8Array(1024)]);
+}
+
+/** What `torch.save` wrote in its first year: a tar archive of storages, tensors, and a pickle that names tensors. */
+export function torchTarBytes(tensors: ReadonlyMap<string, Stored>): Uint8Array<ArrayBuffer> {
+  const count: Uint8Array[] = [int(tensors.size), text(".")], storages = [...count], views = [...count];
+  const pickle: Uint8Array[] = [text("}"), ...string("state_dict"), text("}(")];
+  let i = 0;
+  for (const [name, { shape, data }] of tensors) {
+    const storage = 2 * i, tensor = 2 * i++ + 1;
+    storages.push(text("("), int(storage), ...string("cpu"), text("ctorch\nFloatStorage\nt."));
+    storages.push(longs(data.length), new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+    views.push(text("("), int(tensor), int(storage), text("ctorch\nFloatTensor\nt."));
+    views.push(longs(shape.length, ...shape, ...stridesOf(shape), 0));
+    pickle.push(...string(name), int(tensor), text("Q"));
+  }
+  const system = text("}."), all = joined([...pickle, text("us.")]);
+  return tarBytes({
+    sys_info: system,
+    pickle: all,
+    tensors: joined(views),
+    storages: joined([...storages, text("].")]),
+  });
+}
+
 /** What `torch.save` wrote before 1.6: a row of pickles, then the storages. */
 export function streamBytes(tensors: ReadonlyMap<string, Stored>): Uint8Array<ArrayBuffer> {
   const magic = Uint8Array.of(0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e);
   const parts: Uint8Array[] = [magic, Uint8Array.of(0x80, 2, 0x4d, 0xe9, 3, 0x2e), text("}.")];
-  const string = (s: string) => [text("X"), new Uint8Array(Uint32Array.of(text(s).length).buffer), text(s)];
   const keys: Uint8Array[] = [], data: Uint8Array[] = [];
   parts.push(text("}"), ...string("state_dict"), text("}("));
   let i = 0;
   for (const [name, { shape, data: values }] of tensors) {
-    const strides = shape.map((_, axis) => shape.slice(axis + 1).reduce((a, b) => a * b, 1)), key = String(i++);
+    const strides = stridesOf(shape), key = String(i++);
     parts.push(...string(name), text("ctorch._utils\n_rebuild_tensor_v2\n(("), ...string("storage"));
     parts.push(text("ctorch\nFloatStorage\n"), ...string(key), ...string("cpu"), int(values.length), text("NtQK\x00("));
     parts.push(...shape.map(int), text("t("), ...strides.map(int), text("tI00\n}tR"));
@@ -76,7 +121,7 @@ export function streamBytes(tensors: ReadonlyMap<string, Stored>): Uint8Array<Ar
     data.push(new Uint8Array(BigInt64Array.of(BigInt(values.length)).buffer), new Uint8Array(values.buffer));
   }
   parts.push(text("us."), text("("), ...keys, text("l."), ...data);
-  return new Uint8Array(parts.flatMap((part) => [...part]));
+  return joined(parts);
 }
 
 /** Writes a form of the tiny model and says what to give to `--from`. */
@@ -94,6 +139,10 @@ export const FORMS: Readonly<Record<string, Writer>> = {
   stream(folder, tensors) {
     Deno.writeFileSync(join(folder, "old.pt"), streamBytes(tensors));
     return "old.pt";
+  },
+  tar(folder, tensors) {
+    Deno.writeFileSync(join(folder, "oldest.pt"), torchTarBytes(tensors));
+    return "oldest.pt";
   },
   safetensors(folder, tensors) {
     writeSafetensors(join(folder, "model.safetensors"), toWrite(tensors));

@@ -1,10 +1,12 @@
 /** Pickles and what PyTorch puts into them: files that PyTorch wrote (`fixtures/import/make.py`), and hostile ones by hand. */
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
+import { UserError } from "../../../src/errors.ts";
 import { ByteReader, ByteSource } from "../../../src/weights/import/bytes.ts";
 import { openTorch, openWeights } from "../../../src/weights/import/checkpoint.ts";
 import { Global, Opaque, type Value } from "../../../src/weights/import/pickle_machine.ts";
 import { opaqueNames, readPickle } from "../../../src/weights/import/pickle.ts";
+import { Random } from "../../../src/random/philox.ts";
 import { type Storage, torchHooks, type TorchTensor } from "../../../src/weights/import/torch.ts";
 
 const fixture = (name: string) => fileURLToPath(new URL(`../../../fixtures/import/${name}`, import.meta.url));
@@ -117,9 +119,58 @@ Deno.test("tensors that reach beyond their storage, or have impossible shapes, a
   assert.equal(rebuild(0, [4], [1]).float32(source, "w").length, 4);
   assert.throws(() => rebuild(1, [4], [1]).float32(source, "w"), /tensor "w" needs 5 elements of a storage that has 4/);
   assert.throws(() => rebuild(0, [2, 2], [3, 1]).float32(source, "w"), /"w" needs 5 elements/);
+  assert.equal(rebuild(1, [2, 3], [0, 1]).float32(source, "w").length, 6);
+  assert.throws(() => rebuild(0, [2 ** 40], [0]).float32(source, "w"), /"w" repeats its storage to \d+ elements/);
   assert.throws(() => rebuild(0, [-1], [1]), /described wrongly/);
   assert.throws(() => rebuild(0, [2 ** 30, 2 ** 30], [0, 0]), /impossible shape/);
   assert.throws(() => rebuild(0, [4], []), /impossible shape/);
   assert.throws(() => hooks.persistent!(["storage", new Global("torch", "OddStorage"), "1", "cpu", 4]), /unknown kind/);
   assert.throws(() => hooks.persistent!(["storage", kind, "0", "cpu", 5]), /described in two ways/);
 });
+
+/** One to three random changes of a file's bytes, most of them where it does not hold zeros. */
+function damaged(whole: Uint8Array, random: Random): Uint8Array {
+  let bytes = whole.slice();
+  for (let changes = 1 + random.integer(0, 3); changes > 0 && bytes.length > 0; changes--) {
+    const below = (n: number) => random.integer(0, n), size = bytes.length;
+    let at = below(size);
+    for (let tries = 0; bytes[at] === 0 && tries < 20; tries++) at = below(size);
+    const end = Math.min(size, at + 1 + below(8));
+    [
+      () => bytes.subarray(at, end).forEach((_, i) => bytes[at + i] = below(256)),
+      () => bytes.fill(random.pick([0, 127, 128, 255]), at, end),
+      () => bytes.copyWithin(at, below(size), size),
+      () => bytes = bytes.slice(0, at),
+      () => bytes[at] ^= 1 << below(8),
+      () => bytes[at] = random.pick([..."cRbQPt(lX}us.]0123JKM"]).charCodeAt(0), // instructions of a pickle
+    ][below(6)]();
+  }
+  return bytes;
+}
+
+for (const name of ["zip.ckpt", "stream.ckpt", "tar.pt"]) {
+  Deno.test(`${name}, damaged in many ways: one clear line, or tensors of the sizes it says`, () => {
+    const whole = Deno.readFileSync(fixture(name)), random = new Random(2, `damage/${name}`);
+    const path = Deno.makeTempFileSync({ suffix: ".pt" });
+    let refused = 0;
+    try {
+      for (let i = 0; i < 1000; i++) {
+        Deno.writeFileSync(path, damaged(whole, random));
+        try {
+          using weights = openWeights(path);
+          for (const tensor of weights.names()) {
+            const size = weights.info(tensor).shape.reduce((a, b) => a * b, 1);
+            assert.equal(weights.float32(tensor).length, size);
+          }
+        } catch (error) {
+          assert.ok(error instanceof UserError, `change ${i}: ${error}`);
+          assert.ok(error.message.startsWith(`${path}: `) && !/\p{Cc}/u.test(error.message), error.message);
+          refused++;
+        }
+      }
+    } finally {
+      Deno.removeSync(path);
+    }
+    assert.ok(refused > 200, `only ${refused} of 1000 were noticed`);
+  });
+}
