@@ -8,6 +8,8 @@
 // Layout: a and c are rows x channels (NHWC), convolution weights are [kh, kw, in, out] (HWIO).
 // Each invocation keeps TILE rows x QUADS*4 columns in registers. Invocations are numbered through the lanes of a block of
 // columns, then its row tiles, then the blocks, then the batch; neighbours read neighbouring quads of b.
+// SHARED 1: a workgroup of 8 tiles of rows x 8 lanes reads its rows of a and its columns of b, eight quads of k at a time,
+// into workgroup memory, each invocation an eighth of them; the sums are taken from there, in the same order.
 // VECTOR 0 is the same for sizes that do not divide by 4, with scalar loads and a guarded tail.
 
 struct Shape {
@@ -100,15 +102,37 @@ fn finish(value: T, row: u32, quad: u32, h: Once) -> T {
   return v;
 }
 
+//#if SHARED
+var<workgroup> sharedA: array<vec4f, {{TILE*64}}>;    // [row of a tile, quad of k, tile]
+var<workgroup> sharedB: array<vec4f, {{QUADS*4*64}}>; // [quad of columns and row or column of the quad, quad of k, lane]
+
+// The tile is turned by k, so that neither writing nor reading meets the same memory bank eight times.
+fn cellA(row: u32, k: u32, tile: u32) -> u32 { return (row * 8u + k) * 8u + (tile ^ k); }
+fn cellB(part: u32, k: u32, lane: u32) -> u32 { return (part * 8u + k) * 8u + lane; }
+//#end
+
 @compute @workgroup_size(64)
+//#if SHARED
+fn main(
+  @builtin(workgroup_id) id: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) local: u32,
+) {
+  let line = id.x + id.y * groups.x;
+  if (line >= s.count) { return; } // the whole workgroup: barriers follow
+  let lane = local % 8u;
+  let tile = local / 8u;
+  let first = (line % s.tiles * 8u + tile) * {{TILE}}u;
+//#else
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.x + id.y * groups.x * 64u;
   if (i >= s.count) { return; }
   let lane = i % s.lanes;
   let line = i / s.lanes;
+  let first = line % s.tiles * {{TILE}}u;
+//#end
   let block = line / s.tiles % s.blocks;
   let batch = line / s.tiles / s.blocks;
-  let first = line % s.tiles * {{TILE}}u;
   let aBase = batch * s.aBatch;
   let bBase = batch * s.bBatch;
   let steps = (s.inner + 3u) / 4u;
@@ -190,34 +214,71 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
     var b{{q}}At = (bBase + tap * s.inner * s.cols) / {{UNIT}}u + near{{q}} * {{4/UNIT}}u;
 //#end
 //#end
+//#if SHARED
+    for (var start = 0u; start < steps; start += 8u) {
+      // What this invocation reads for all; past the end the last quad again, which nobody takes.
+      let ka = min(start + lane, steps - 1u);
+      let kb = min(start + tile, steps - 1u);
+//#else
     for (var k = 0u; k < steps; k++) {
+      let kb = k;
+//#end
 //#for q in 0..QUADS
 //#if TRANSPOSED
 //#for j in 0..4
 //#if VECTOR
-      let b{{j}}_{{q}} = loadB(b{{j}}_{{q}}At + k);
+      let b{{j}}_{{q}} = loadB(b{{j}}_{{q}}At + kb);
 //#else
-      let b{{j}}_{{q}} = loadB(b{{j}}_{{q}}At + 4u * k, s.inner - 4u * k);
+      let b{{j}}_{{q}} = loadB(b{{j}}_{{q}}At + 4u * kb, s.inner - 4u * kb);
 //#end
 //#end
 //#else
 //#if VECTOR
-      let b0_{{q}} = loadB(b{{q}}At);
-      let b1_{{q}} = loadB(b{{q}}At + width);
-      let b2_{{q}} = loadB(b{{q}}At + 2u * width);
-      let b3_{{q}} = loadB(b{{q}}At + 3u * width);
+//#if SHARED
+      let row{{q}} = b{{q}}At + 4u * kb * width;
+//#else
+      let row{{q}} = b{{q}}At;
       b{{q}}At += 4u * width;
+//#end
+      let b0_{{q}} = loadB(row{{q}});
+      let b1_{{q}} = loadB(row{{q}} + width);
+      let b2_{{q}} = loadB(row{{q}} + 2u * width);
+      let b3_{{q}} = loadB(row{{q}} + 3u * width);
 //#else
       let left{{q}} = s.cols - near{{q}} * 4u;
       // Rows past the end are read again and meet a zero in a.
 //#for j in 0..4
-      let b{{j}}_{{q}} = loadB(b{{q}}At + (min(4u * k + {{j}}u, s.inner - 1u)) * s.cols, left{{q}});
+      let b{{j}}_{{q}} = loadB(b{{q}}At + (min(4u * kb + {{j}}u, s.inner - 1u)) * s.cols, left{{q}});
 //#end
+//#end
+//#end
+//#end
+//#if SHARED
+      workgroupBarrier(); // the last quads have been used
+//#for r in 0..TILE
+//#if CONV
+      sharedA[cellA({{r}}u, lane, tile)] = select(vec4f(0.0), loadA(at{{r}}, ka), ok{{r}});
+//#else
+      sharedA[cellA({{r}}u, lane, tile)] = loadA(at{{r}}, ka);
+//#end
+//#end
+//#for q in 0..QUADS
+//#for j in 0..4
+      sharedB[cellB({{4*q+j}}u, tile, lane)] = b{{j}}_{{q}};
+//#end
+//#end
+      workgroupBarrier();
+      for (var k = 0u; k < min(8u, steps - start); k++) {
+//#for q in 0..QUADS
+//#for j in 0..4
+      let b{{j}}_{{q}} = sharedB[cellB({{4*q+j}}u, k, lane)];
 //#end
 //#end
 //#end
 //#for r in 0..TILE
-//#if CONV
+//#if SHARED
+      let a{{r}} = sharedA[cellA({{r}}u, k, tile)];
+//#elif CONV
       let a{{r}} = select(vec4f(0.0), loadA(at{{r}}, k), ok{{r}});
 //#else
       let a{{r}} = loadA(at{{r}}, k);
@@ -229,6 +290,9 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
       acc{{r}}_{{q}} += a{{r}}.x * b0_{{q}} + a{{r}}.y * b1_{{q}} + a{{r}}.z * b2_{{q}} + a{{r}}.w * b3_{{q}};
 //#end
 //#end
+//#end
+//#if SHARED
+      }
 //#end
     }
   }

@@ -51,6 +51,8 @@ export class Gpu implements Disposable {
   readonly info: GPUAdapterInfo;
   /** Whether kernels can be timed. */
   readonly hasTimestamps: boolean;
+  /** Which variant of a kernel is the fastest here, by class of launches: what `tune` measured. Plans made later read it. */
+  choices: ReadonlyMap<string, string> = new Map();
   #pipelines = new Map<string, Pipeline>();
   #layouts = new Map<string, GPUBindGroupLayout>();
   #free = new Map<number, GPUBuffer[]>();

@@ -36,7 +36,10 @@ export class Compiled<O extends Outputs = Outputs> implements Disposable {
     this.#gpu = gpu;
     this.#scratch = scratch;
     const names = Object.keys(outputs);
-    const planned = plan(names.map((name) => outputs[name]), effects);
+    const planned = plan(names.map((name) => outputs[name]), effects, {
+      choices: gpu.choices,
+      workgroupBytes: gpu.device.limits.maxComputeWorkgroupStorageSize,
+    });
     this.report = planned.report;
     const own = (bytes: number, label: string) => {
       const buffer = gpu.acquire(bytes, label);

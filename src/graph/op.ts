@@ -24,6 +24,29 @@ export type Epilogue =
   /** Adds `value[row / rows][n]`: one row of numbers per `rows` rows, e.g. a time embedding per image. */
   | { readonly kind: "group"; readonly value: Value; readonly rows: number };
 
+/** A dispatch as an op emits it. */
+export interface LaunchSpec {
+  readonly kernel: Kernel;
+  readonly defines?: Defines;
+  readonly buffers: readonly Value[];
+  readonly uniforms?: readonly Scalar[];
+  readonly workgroups: readonly [number, number, number];
+  readonly flops?: number;
+}
+
+/** A launch that can be done in several ways with the same result. */
+export interface Tunable {
+  /** Class of shapes that share a choice: the key of a table of choices. */
+  readonly key: string;
+  /** Every way, with the same buffers. */
+  readonly variants: readonly {
+    readonly name: string;
+    /** Workgroup memory that it needs. */
+    readonly workgroupBytes: number;
+    launch(): LaunchSpec;
+  }[];
+}
+
 /** What an op's `lower` writes its kernel launches into. */
 export interface Lowering<A = unknown> {
   readonly node: Node;
@@ -34,15 +57,8 @@ export interface Lowering<A = unknown> {
   readonly epilogue: readonly Epilogue[];
   /** A temporary buffer that lives within this node. */
   scratch(bytes: number): Value;
-  /** Emits a dispatch. */
-  launch(launch: {
-    readonly kernel: Kernel;
-    readonly defines?: Defines;
-    readonly buffers: readonly Value[];
-    readonly uniforms?: readonly Scalar[];
-    readonly workgroups: readonly [number, number, number];
-    readonly flops?: number;
-  }): void;
+  /** Emits a dispatch; `tunable` where there are other ways to do the same. */
+  launch(launch: LaunchSpec, tunable?: Tunable): void;
 }
 
 /** What an op's `gradient` is given. */

@@ -8,7 +8,7 @@ import type { Kernel } from "../gpu/device.ts";
 import type { Scalar } from "../gpu/program.ts";
 import type { Defines } from "../gpu/template.ts";
 import { assignMemory, type Slot } from "./memory.ts";
-import type { Epilogue, Value } from "./op.ts";
+import type { Epilogue, Tunable, Value } from "./op.ts";
 import { bytesOf, type Node, sameShape, type Tensor } from "./tensor.ts";
 
 /** A launch before memory is assigned. */
@@ -20,6 +20,16 @@ export interface PlannedLaunch {
   readonly uniforms: readonly Scalar[];
   readonly workgroups: readonly [number, number, number];
   readonly flops: number;
+  /** Other ways to do it. */
+  readonly tunable?: Tunable;
+}
+
+/** What was measured on an adapter. Decides between kernels only: memory and results are the same without it. */
+export interface Tuning {
+  /** Name of a variant by class of launches; what is missing keeps its op's own choice. */
+  readonly choices: ReadonlyMap<string, string>;
+  /** Workgroup memory of the device: a variant that needs more is not taken. */
+  readonly workgroupBytes: number;
 }
 
 /** What a graph will do and cost. */
@@ -58,8 +68,9 @@ export interface PlanReport {
 /**
  * Plans the computation of `outputs` and of the effects `effects` (tensors of effect ops, e.g. an optimiser's step).
  * Effects run after everything that was created before them and reads what they overwrite.
+ * @param tuning which variants of kernels to take; the ops' own choices where left out
  */
-export function plan(outputs: readonly Tensor[], effects: readonly Tensor[] = []): Plan {
+export function plan(outputs: readonly Tensor[], effects: readonly Tensor[] = [], tuning?: Tuning): Plan {
   const order = schedule([...outputs, ...effects].map((t) => t.node));
   const fused = fuse(order, outputs);
   let ids = 0;
@@ -93,9 +104,14 @@ export function plan(outputs: readonly Tensor[], effects: readonly Tensor[] = []
         outputs,
         epilogue: chain ? chain.steps.map((step) => step(values)) : [],
         scratch: fresh,
-        launch: ({ kernel, defines = {}, buffers, uniforms = [], workgroups, flops = 0 }) => {
+        launch: (own, tunable) => {
+          const name = tunable && tuning?.choices.get(tunable.key);
+          const chosen = tunable?.variants.find((variant) =>
+            variant.name === name && variant.workgroupBytes <= tuning!.workgroupBytes
+          );
+          const { kernel, defines = {}, buffers, uniforms = [], workgroups, flops = 0 } = chosen?.launch() ?? own;
           if (workgroups.some((n) => n > 65535)) throw new Error(`${producer.label}: ${workgroups} workgroups`);
-          launches.push({ label: producer.label, kernel, defines, buffers, uniforms, workgroups, flops });
+          launches.push({ label: producer.label, kernel, defines, buffers, uniforms, workgroups, flops, tunable });
         },
       });
       const flops = producer.op.flops?.(producer.inputs, producer.outputs, producer.attributes) ?? 0;

@@ -3,11 +3,36 @@
  * it a product, an implicit-GEMM convolution, or either's input gradient; `gemm_weights.wgsl` makes the weight gradients.
  */
 
+import { fnv1a } from "../../random/philox.ts";
 import functions from "../../../shaders/functions.wgsl" with { type: "text" };
 import source from "../../../shaders/gemm.wgsl" with { type: "text" };
 import weightsSource from "../../../shaders/gemm_weights.wgsl" with { type: "text" };
-import { apply, defineOp, type Epilogue, f32, grid, kernel, type Lowering, require, type Value } from "../op.ts";
+import {
+  apply,
+  defineOp,
+  type Epilogue,
+  f32,
+  grid,
+  kernel,
+  type LaunchSpec,
+  type Lowering,
+  require,
+  type Value,
+} from "../op.ts";
 import { sameShape, type Shape, sizeOf, type Tensor } from "../tensor.ts";
+import {
+  defaultVariant,
+  gemmClass,
+  gemmLayout,
+  type GemmSizes,
+  type GemmVariant,
+  gemmVariants,
+  isVector,
+  variantName,
+  variantsFor,
+  widest,
+  workgroupBytes,
+} from "./gemm_variants.ts";
 import { launchSum, sum } from "./reduce.ts";
 import { reshape } from "./shape.ts";
 
@@ -48,33 +73,14 @@ interface Gemm {
 const gemmKernels = [0, 1, 2, 3].map((added) =>
   kernel("gemm", source, ["read", "read", "read_write", ...Array(added).fill("read")])
 );
+/** Changes with the kernel and its variants: choices that were measured with others say nothing about these. */
+export const gemmRevision: string = fnv1a([source.replaceAll("\r", ""), ...gemmVariants.map(variantName)].join("\n"))
+  .toString(16).padStart(8, "0");
+
 const weightsKernel = kernel("gemm_weights", weightsSource, ["read", "read", "read_write"]);
 
-/** Rows that one invocation holds in registers. */
-const TILE = 8;
-
-/** Most lanes side by side along the columns: a workgroup's block of the result is then at least four tiles high. */
-const LANES = 16;
-
-/** Invocations that a wide tile must leave: two workgroups, for two cores. */
-const ENOUGH_INVOCATIONS = 128;
-
-/** Quads of columns per invocation, at most `most`: 4, 2 or 1, so that few invocations' columns lie past the end. */
-function widest(quads: number, most: number): number {
-  return [4, 2].find((q) => q <= most && Math.ceil(quads / q) * q <= 1.25 * quads) ?? 1;
-}
-
-/**
- * Width of a GEMM's tile in quads. On software adapters the time goes into loads, of which a tile of 8 × 4·q needs 8 + 4·q
- * per 32·q multiply-adds: 8 × 16 columns ran 10 GFLOPS per core, 8 × 8 8 and 8 × 4 6 (llvmpipe, 3×3 convolutions of 64 to
- * 128 channels).
- */
-function tileWidth(tiles: number, quads: number): number {
-  return widest(quads, Math.ceil(quads / 4) * tiles >= ENOUGH_INVOCATIONS ? 4 : 2);
-}
-
 /** The kernel's text for an epilogue, and the tensors that it adds. */
-function epilogueText(steps: readonly Epilogue[], vector: boolean, batch: number) {
+function epilogueText(steps: readonly Epilogue[], vector: boolean, batch: number, tile: number) {
   const added: Value[] = [], once: string[] = [], each: string[] = [];
   let group = 1;
   for (const step of steps) {
@@ -93,7 +99,7 @@ function epilogueText(steps: readonly Epilogue[], vector: boolean, batch: number
       group = step.rows;
       const text = `e${i}[row / s.group * width + quad];`;
       // A tile's rows share their group where tiles do not straddle groups.
-      if (vector && batch === 1 && group % TILE === 0) {
+      if (vector && batch === 1 && group % tile === 0) {
         once.push(`  h.h${i} = ${text}`);
         each.push(`  v += h.h${i};`);
       } else each.push(`  v += ${text}`);
@@ -103,27 +109,45 @@ function epilogueText(steps: readonly Epilogue[], vector: boolean, batch: number
 }
 
 function launchGemm({ launch }: Pick<Lowering, "launch">, g: Gemm): void {
-  const { rows, cols, inner, batch = 1, conv, epilogue = [] } = g;
-  const vector = cols % 4 === 0 && inner % 4 === 0;
-  const { once, each, added, group } = epilogueText(epilogue, vector, batch);
-  const taps = conv ? conv.kh * conv.kw : 1;
+  const { conv } = g;
+  const sizes: GemmSizes = {
+    reader: conv ? (conv.gradient ? "convolution's gradient" : "convolution") : "product",
+    transposed: g.transposed ?? false,
+    half: g.half ?? false,
+    batch: g.batch ?? 1,
+    rows: g.rows,
+    cols: g.cols,
+    inner: g.inner,
+    taps: conv ? conv.kh * conv.kw : 1,
+  };
+  launch(gemmLaunch(g, sizes, defaultVariant(sizes)), {
+    key: gemmClass(sizes),
+    variants: variantsFor(sizes).map((variant) => ({
+      name: variantName(variant),
+      workgroupBytes: workgroupBytes(variant),
+      launch: () => gemmLaunch(g, sizes, variant),
+    })),
+  });
+}
+
+function gemmLaunch(g: Gemm, sizes: GemmSizes, variant: GemmVariant): LaunchSpec {
+  const { conv, epilogue = [] } = g, { batch, rows, cols, inner, taps } = sizes;
+  const vector = isVector(sizes);
+  const { once, each, added, group } = epilogueText(epilogue, vector, batch, variant.rows);
   const [sourceH, sourceW] = conv?.source ?? [1, rows];
   const [rowH, rowW] = conv?.target ?? [1, rows];
-  const flops = 2 * batch * rows * cols * inner * taps;
-  const tiles = Math.ceil(rows / TILE), quads = Math.ceil(cols / 4);
-  const width = vector ? tileWidth(batch * tiles, quads) : 1;
-  const across = Math.ceil(quads / width), blocks = Math.ceil(across / LANES);
-  const lanes = Math.ceil(across / blocks), count = batch * tiles * blocks * lanes;
-  launch({
+  const { lanes, tiles, blocks, count, workgroups } = gemmLayout(variant, sizes);
+  return {
     kernel: gemmKernels[added.length],
     defines: {
-      TILE,
-      QUADS: width,
+      TILE: variant.rows,
+      QUADS: variant.quads,
+      SHARED: variant.shared,
       VECTOR: vector,
       UNIT: vector ? 4 : 1,
       CONV: conv ? (conv.gradient ? 2 : 1) : 0,
-      TRANSPOSED: g.transposed ?? false,
-      HALF: g.half ?? false,
+      TRANSPOSED: sizes.transposed,
+      HALF: sizes.half,
       ADDED: added.length,
       ONCE: once,
       EPILOGUE: each,
@@ -153,9 +177,9 @@ function launchGemm({ launch }: Pick<Lowering, "launch">, g: Gemm): void {
       rows * cols,
       group,
     ],
-    workgroups: grid(count),
-    flops,
-  });
+    workgroups,
+    flops: 2 * batch * rows * cols * inner * taps,
+  };
 }
 
 /**
