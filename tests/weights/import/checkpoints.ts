@@ -105,6 +105,79 @@ export function torchTarBytes(tensors: ReadonlyMap<string, Stored>): Uint8Array<
   });
 }
 
+/** A float32 tensor as torch pickles it: `shape` from element `offset` of a storage on. */
+function pickledTensor(key: string, elements: number, offset: number, shape: readonly number[]): Uint8Array[] {
+  return [
+    ...[text("ctorch._utils\n_rebuild_tensor_v2\n(("), ...string("storage"), text("ctorch\nFloatStorage\n")],
+    ...[...string(key), ...string("cpu"), int(elements), text("NtQ"), int(offset), text("(")],
+    ...[...shape.map(int), text("t("), ...stridesOf(shape).map(int), text("tI00\n}tR")],
+  ];
+}
+
+/** A row of values somewhere in a large storage. */
+export interface FarTensor {
+  readonly name: string;
+  /** Elements of its storage. */
+  readonly elements: number;
+  /** First element of the row. */
+  readonly offset: number;
+  readonly values: Float32Array;
+}
+
+/**
+ * Writes what `torch.save` writes of storages of any size, in zip64 where they need it, with holes for everything that is not
+ * a value: it takes next to no room on the disk.
+ */
+export function writeSparseZip(path: string, tensors: readonly FarTensor[]): void {
+  using file = Deno.openSync(path, { write: true, create: true, truncate: true });
+  const full = 0xffffffff, directory: Uint8Array[] = [];
+  let end = 0;
+  const put = (...parts: Uint8Array[]) => {
+    const bytes = joined(parts);
+    file.seekSync(end, Deno.SeekMode.Start);
+    for (let at = 0; at < bytes.length;) at += file.writeSync(bytes.subarray(at));
+    end += bytes.length;
+  };
+  const shorts = (...values: number[]) => new Uint8Array(Uint16Array.from(values).buffer);
+  const words = (...values: number[]) => new Uint8Array(Uint32Array.from(values).buffer);
+  const entry = (name: string, size: number, at: number, content: Uint8Array) => {
+    const header = end, bytes = text(`archive/${name}`), short = Math.min(size, full);
+    const sizes = size >= full ? longs(size, size) : longs();
+    const local = sizes.length ? [shorts(1, sizes.length), sizes] : [];
+    const wide = joined(header >= full ? [sizes, longs(header)] : [sizes]);
+    const extra = wide.length ? [shorts(1, wide.length), wide] : [];
+    put(text("PK\x03\x04"), shorts(45, 0, 0, 0, 0), words(0, short, short), shorts(bytes.length, joined(local).length));
+    put(bytes, ...local);
+    const start = end;
+    end += at;
+    put(content);
+    end = start + size;
+    directory.push(text("PK\x01\x02"), shorts(45, 45, 0, 0, 0, 0), words(0, short, short));
+    directory.push(
+      shorts(bytes.length, joined(extra).length, 0, 0, 0),
+      words(0, Math.min(header, full)),
+      bytes,
+      ...extra,
+    );
+  };
+  const pickle: Uint8Array[] = [text("}"), ...string("state_dict"), text("}(")];
+  tensors.forEach(({ name, elements, offset, values }, i) => {
+    pickle.push(...string(name), ...pickledTensor(String(i), elements, offset, [values.length]));
+  });
+  const all = joined([...pickle, text("us.")]);
+  entry("data.pkl", all.length, 0, all);
+  tensors.forEach(({ elements, offset, values }, i) => {
+    entry(`data/${i}`, 4 * elements, 4 * offset, new Uint8Array(values.slice().buffer));
+  });
+  entry("version", 2, 0, text("3\n"));
+  const start = end, count = tensors.length + 2;
+  put(...directory);
+  const size = end - start, record = end;
+  put(text("PK\x06\x06"), longs(44), shorts(45, 45), words(0, 0), longs(count, count, size, start));
+  put(text("PK\x06\x07"), words(0), longs(record), words(1));
+  put(text("PK\x05\x06"), shorts(0, 0, count, count), words(size, Math.min(start, full)), shorts(0));
+}
+
 /** What `torch.save` wrote before 1.6: a row of pickles, then the storages. */
 export function streamBytes(tensors: ReadonlyMap<string, Stored>): Uint8Array<ArrayBuffer> {
   const magic = Uint8Array.of(0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e);
@@ -113,10 +186,8 @@ export function streamBytes(tensors: ReadonlyMap<string, Stored>): Uint8Array<Ar
   parts.push(text("}"), ...string("state_dict"), text("}("));
   let i = 0;
   for (const [name, { shape, data: values }] of tensors) {
-    const strides = stridesOf(shape), key = String(i++);
-    parts.push(...string(name), text("ctorch._utils\n_rebuild_tensor_v2\n(("), ...string("storage"));
-    parts.push(text("ctorch\nFloatStorage\n"), ...string(key), ...string("cpu"), int(values.length), text("NtQK\x00("));
-    parts.push(...shape.map(int), text("t("), ...strides.map(int), text("tI00\n}tR"));
+    const key = String(i++);
+    parts.push(...string(name), ...pickledTensor(key, values.length, 0, shape));
     keys.push(...string(key));
     data.push(new Uint8Array(BigInt64Array.of(BigInt(values.length)).buffer), new Uint8Array(values.buffer));
   }
