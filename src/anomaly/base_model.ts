@@ -8,17 +8,17 @@ import { Tokenizer } from "../data/tokenizer.ts";
 import { createSchedule, type Schedule } from "../diffusion/schedule.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { compile, type Compiled } from "../graph/compile.ts";
-import { plan } from "../graph/plan.ts";
 import { Scratch } from "../graph/scratch.ts";
 import type { Tensor } from "../graph/tensor.ts";
-import { input } from "../graph/variable.ts";
-import { decode, encode } from "../models/autoencoder.ts";
 import { TiledAutoencoder } from "../models/tiled_autoencoder.ts";
 import { TOKEN_TABLE } from "../models/text_tower.ts";
 import { Parameters } from "../nn/parameters.ts";
 import { downsamplingFactor, type ModelConfig } from "../weights/config.ts";
 import { type ModelFolder, openModelFolder } from "../weights/folder.ts";
 import { torchLayouts } from "../weights/rules.ts";
+import { type AutoencoderMode, autoencoderMode, decoderGraph, encoderGraph } from "./autoencoder_mode.ts";
+
+export { AUTOENCODER_BATCH } from "./autoencoder_mode.ts";
 
 /** A prompt ready for the text tower. */
 export interface Prompt {
@@ -27,9 +27,6 @@ export interface Prompt {
   /** Column of the placeholder `*`; −1 where there is none. */
   readonly column: number;
 }
-
-/** Images that the autoencoder handles at once, fewer where one of its values would be larger than the adapter binds. */
-export const AUTOENCODER_BATCH = 4;
 
 /** A model folder opened on a device. Dispose of it to give the memory back. */
 export class BaseModel implements Disposable {
@@ -52,7 +49,7 @@ export class BaseModel implements Disposable {
   readonly #folder: ModelFolder;
   readonly #programs = new Map<string, Compiled<{ y: Tensor }>>();
   #table: Float32Array | undefined;
-  #batch: number | undefined;
+  #mode: AutoencoderMode | undefined;
   /** Where even one image is too large: the autoencoder in bands. */
   #tiled: TiledAutoencoder | undefined;
 
@@ -112,21 +109,14 @@ export class BaseModel implements Disposable {
 
   /** Images that the autoencoder handles at once on this adapter. What becomes of an image does not depend on it. */
   get autoencoderBatch(): number {
-    const most = this.gpu.device.limits.maxStorageBufferBindingSize;
-    for (let batch = this.#batch ?? AUTOENCODER_BATCH;; batch = Math.floor(batch / 2)) {
-      if (this.#batch === undefined) {
-        const z = input("x", [batch, this.latentSide, this.latentSide, this.latentChannels]);
-        const x = input("x", [batch, this.side, this.side, 3]);
-        const both = [
-          decode(this.config.autoencoder, this.parameters, z),
-          encode(this.config.autoencoder, this.parameters, x),
-        ];
-        const fits = both.every((y) => Math.max(...plan([y]).slotBytes) <= most);
-        if (batch > 1 && !fits) continue;
-        if (!fits) this.#tiled = new TiledAutoencoder(this.gpu, this.config.autoencoder, this.parameters, most);
+    if (!this.#mode) {
+      const most = this.gpu.device.limits.maxStorageBufferBindingSize;
+      this.#mode = autoencoderMode(this.config, this.parameters, most);
+      if (this.#mode.banded) {
+        this.#tiled = new TiledAutoencoder(this.gpu, this.config.autoencoder, this.parameters, most);
       }
-      return this.#batch = batch;
     }
+    return this.#mode.batch;
   }
 
   #program(name: string, build: () => Tensor): Compiled<{ y: Tensor }> {
@@ -179,10 +169,7 @@ export class BaseModel implements Disposable {
   encode(images: readonly Float32Array[], onItem?: () => void): Promise<Float32Array[]> {
     const batch = this.autoencoderBatch, tiled = this.#tiled;
     if (tiled) return this.#banded(images, (image) => tiled.encode(image, [this.side, this.side]), onItem);
-    const program = this.#program("encode", () => {
-      const x = input("x", [batch, this.side, this.side, 3]);
-      return encode(this.config.autoencoder, this.parameters, x);
-    });
+    const program = this.#program("encode", () => encoderGraph(this.config, this.parameters, batch));
     return this.#batched(program, images, onItem);
   }
 
@@ -195,10 +182,7 @@ export class BaseModel implements Disposable {
     const batch = this.autoencoderBatch, tiled = this.#tiled, scale = 1 / this.config.scaleFactor;
     const scaled = latents.map((z) => z.map((v) => v * scale));
     if (tiled) return this.#banded(scaled, (z) => tiled.decode(z, [this.latentSide, this.latentSide]), onItem);
-    const program = this.#program("decode", () => {
-      const x = input("x", [batch, this.latentSide, this.latentSide, this.latentChannels]);
-      return decode(this.config.autoencoder, this.parameters, x);
-    });
+    const program = this.#program("decode", () => decoderGraph(this.config, this.parameters, batch));
     return this.#batched(program, scaled, onItem);
   }
 
