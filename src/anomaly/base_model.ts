@@ -49,6 +49,7 @@ export class BaseModel implements Disposable {
   readonly #folder: ModelFolder;
   readonly #programs = new Map<string, Compiled<{ y: Tensor }>>();
   #table: Float32Array | undefined;
+  readonly #binding: number;
   #mode: AutoencoderMode | undefined;
   /** Where even one image is too large: the autoencoder in bands. */
   #tiled: TiledAutoencoder | undefined;
@@ -57,9 +58,16 @@ export class BaseModel implements Disposable {
    * Reads a model folder; weights go to the device when a graph first needs them.
    * @param path model folder: `config.json`, `*.safetensors`, `vocab.txt`
    * @param dtype storage of frozen matrices
+   * @param binding most bytes of one value of the autoencoder; above, it takes fewer images at once, or one in bands
    * @throws UserError where the folder is missing or does not fit
    */
-  constructor(readonly gpu: Gpu, path: string, dtype: "f16" | "f32" = "f16") {
+  constructor(
+    readonly gpu: Gpu,
+    path: string,
+    dtype: "f16" | "f32" = "f16",
+    binding: number = gpu.device.limits.maxStorageBufferBindingSize,
+  ) {
+    this.#binding = binding;
     this.scratch = new Scratch(gpu);
     this.#folder = openModelFolder(path);
     this.config = this.#folder.config;
@@ -110,10 +118,9 @@ export class BaseModel implements Disposable {
   /** Images that the autoencoder handles at once on this adapter. What becomes of an image does not depend on it. */
   get autoencoderBatch(): number {
     if (!this.#mode) {
-      const most = this.gpu.device.limits.maxStorageBufferBindingSize;
-      this.#mode = autoencoderMode(this.config, this.parameters, most);
+      this.#mode = autoencoderMode(this.config, this.parameters, this.#binding);
       if (this.#mode.banded) {
-        this.#tiled = new TiledAutoencoder(this.gpu, this.config.autoencoder, this.parameters, most);
+        this.#tiled = new TiledAutoencoder(this.gpu, this.config.autoencoder, this.parameters, this.#binding);
       }
     }
     return this.#mode.batch;

@@ -8,14 +8,15 @@ import { type Plan, plan } from "../graph/plan.ts";
 import { fitStep } from "../graph/recompute.ts";
 import { sharedBytes } from "../graph/scratch.ts";
 import { bytesOf, type Spec, type Tensor } from "../graph/tensor.ts";
-import { input, Variable } from "../graph/variable.ts";
-import { AUTOENCODER_PREFIX, decode, encode } from "../models/autoencoder.ts";
+import { Variable } from "../graph/variable.ts";
+import { AUTOENCODER_PREFIX } from "../models/autoencoder.ts";
+import { bandKey, decoderWalk, encoderWalk, type Walk } from "../models/autoencoder_bands.ts";
 import { TEXT_PREFIX, TOKEN_TABLE } from "../models/text_tower.ts";
 import { UNET_PREFIX } from "../models/unet.ts";
 import { Parameters } from "../nn/parameters.ts";
 import { downsamplingFactor, type ModelConfig } from "../weights/config.ts";
 import { torchLayouts } from "../weights/rules.ts";
-import { AUTOENCODER_BATCH } from "./base_model.ts";
+import { type AutoencoderMode, autoencoderMode, decoderGraph, encoderGraph } from "./autoencoder_mode.ts";
 import { inversionGraph, type InversionSizes } from "./inversion_graph.ts";
 import {
   prepareEffects,
@@ -51,13 +52,15 @@ export interface Phase {
   readonly lowerBound: number;
   /** Blocks that are computed again. */
   readonly recomputed: number;
+  /** Pictures that the program takes at once, and whether in bands, whose memory is given back at the end of each layer. */
+  readonly pictures?: AutoencoderMode;
   /** Most storage buffers that one launch binds. */
   readonly mostBindings: number;
   /** Bytes of the largest weight or input. */
   readonly largestLeaf: number;
   /** Bytes of the largest value: what an adapter must bind. */
   readonly largestValue: number;
-  /** Buffers of its activations. */
+  /** Buffers of its activations, which it shares with the other phases. */
   readonly buffers: readonly number[];
 }
 
@@ -78,16 +81,18 @@ export interface JobPlan {
 
 /**
  * The training that fits: the whole batch at once, else the fewest parts of it.
+ * @param binding bytes that the adapter binds at most
  * @returns the plan, and in how many parts the batch runs; where nothing fits, the plan of single pictures
  */
 export function fitTraining(
   config: ModelConfig,
   sizes: TrainingSizes,
   budget: number,
+  binding = Infinity,
 ): { job: JobPlan; parts: number } {
   for (let parts = 1;; parts++) {
     if (sizes.batch % parts) continue;
-    const job = planTraining(config, { ...sizes, parts }, budget);
+    const job = planTraining(config, { ...sizes, parts }, budget, undefined, binding);
     if (job.fits || parts === sizes.batch) return { job, parts };
   }
 }
@@ -104,7 +109,7 @@ export function fitGeneration(
   binding = Infinity,
 ): { job: JobPlan; batch: number } {
   for (let { batch } = sizes;; batch = Math.floor(batch / 2)) {
-    const planned = planGeneration(config, { ...sizes, batch }, budget);
+    const planned = planGeneration(config, { ...sizes, batch }, budget, undefined, binding);
     const [, ...own] = planned.phases.slice(0, -1);
     const job = { ...planned, fits: planned.fits && own.every(({ largestValue }) => largestValue <= binding) };
     if (job.fits || batch === 1) return { job, batch };
@@ -124,6 +129,9 @@ function sizesOnly(dtype: "f16" | "f32" = "f32"): Parameters {
 
 const total = (specs: Iterable<Spec>) => [...specs].reduce((bytes, spec) => bytes + roundUp(bytesOf(spec)), 0);
 const count = (specs: Iterable<Spec>) => [...specs].reduce((n, spec) => n + spec.shape.reduce((a, b) => a * b, 1), 0);
+
+/** Is shown each program's plan. */
+export type SeePlan = (plan: Plan) => void;
 
 /** What lies on the device besides a program's own buffers. */
 interface Resident {
@@ -176,20 +184,105 @@ function phase(
  */
 function peakOf(phases: readonly Phase[], state = 0): number {
   const most = Math.max(...phases.map(({ device }) => device.weights + device.optimiser));
-  const own = phases.reduce((sum, { device }) => sum + Math.max(0, device.latents - state) + device.staging, state);
-  return most + own + sharedBytes(phases.map(({ buffers }) => buffers));
+  const kept = phases.filter(({ pictures }) => !pictures?.banded).reduce((sum, it) => sum + ownOf(it, state), state);
+  const passing = phases.reduce((most, it) => it.pictures?.banded ? Math.max(most, ownOf(it, state)) : most, 0);
+  return most + kept + passing + sharedBytes(phases.map(({ buffers }) => buffers));
 }
 
-/** Sizes of latents and images of a model. */
-function sizesOf(config: ModelConfig) {
-  const side = config.resolution, latent = side / downsamplingFactor(config.autoencoder);
-  return { side, latent, channels: config.autoencoder.embedDim };
+/** Bytes that a phase shares with no other: what is uploaded for it, uniforms, and of bands everything. */
+function ownOf({ device: { activations, latents, staging }, pictures }: Phase, state = 0): number {
+  return Math.max(0, latents - state) + staging + (pictures?.banded ? activations : 0);
 }
 
-function encodePhase(config: ModelConfig, base: Parameters): Phase {
-  const { side } = sizesOf(config), x = input("x", [AUTOENCODER_BATCH, side, side, config.autoencoder.inChannels]);
-  const y = encode(config.autoencoder, base, x);
-  return phase("encode images", plan([y]), { base }, bytesOf(y));
+/** Programs of the autoencoder: at once as the adapter allows, or in bands. */
+interface AutoencoderPrograms {
+  readonly name: string;
+  /** The result for some pictures. */
+  readonly graph: (config: ModelConfig, p: Parameters, batch: number) => Tensor;
+  /** The same in bands. */
+  readonly walk: (config: ModelConfig, p: Parameters) => Walk;
+}
+
+const ENCODE: AutoencoderPrograms = {
+  name: "encode images",
+  graph: encoderGraph,
+  walk: ({ autoencoder, resolution: side }, p) => encoderWalk(autoencoder, p, [side, side]),
+};
+
+const DECODE: AutoencoderPrograms = {
+  name: "decode images",
+  graph: decoderGraph,
+  walk: ({ autoencoder, resolution }, p) => {
+    const side = resolution / downsamplingFactor(autoencoder);
+    return decoderWalk(autoencoder, p, [side, side]);
+  },
+};
+
+function autoencoderPhase(
+  { name, graph, walk }: AutoencoderPrograms,
+  config: ModelConfig,
+  resident: Resident,
+  binding: number,
+  seen?: SeePlan,
+): Phase {
+  const mode = autoencoderMode(config, sizesOnly("f16"), binding); // apart: a run uploads only what it uses
+  if (mode.banded) return bandedPhase(name, walk(config, resident.base), mode, resident, binding);
+  const y = graph(config, resident.base, mode.batch), planned = plan([y]);
+  seen?.(planned);
+  return { ...phase(name, planned, resident, bytesOf(y)), pictures: mode };
+}
+
+/** A picture in bands: the memory of the largest layer, whose programs are there together, and the work of all. */
+function bandedPhase(
+  name: string,
+  walk: Walk,
+  pictures: AutoencoderMode,
+  { base, others = [], weights = [] }: Resident,
+  binding: number,
+): Phase {
+  const plans = walk.layers.map((_, index) => {
+    const programs = new Map<string, { planned: Plan; readBack: number; runs: number }>();
+    for (const band of walk.bands(index, binding)) {
+      const key = bandKey(band), known = programs.get(key);
+      if (known) {
+        known.runs++;
+        continue;
+      }
+      const outputs = Object.values(walk.graph(index, band));
+      const readBack = outputs.reduce((sum, tensor) => sum + bytesOf(tensor), 0);
+      programs.set(key, { planned: plan(outputs), readBack, runs: 1 });
+    }
+    return [...programs.values()];
+  });
+  // Only now have all layers made their weights.
+  const layers = plans.map((programs) =>
+    programs.map(({ planned, readBack, runs }) => ({ ...phase(name, planned, { base }, readBack), runs }))
+  );
+  const sum = <T>(items: readonly T[], of: (item: T) => number) => items.reduce((all, item) => all + of(item), 0);
+  const own = ({ device: { activations, latents, staging } }: Phase) => activations + latents + staging;
+  const largest = layers.reduce((a, b) => (sum(b, own) > sum(a, own) ? b : a)), all = layers.flat();
+  const most = (of: (one: Phase) => number) => Math.max(...all.map(of));
+  const device = {
+    weights: total(base.variables.values()) + total(weights),
+    activations: sum(largest, (one) => one.device.activations),
+    optimiser: 0,
+    latents: total(others) + sum(largest, (one) => one.device.latents),
+    staging: sum(largest, (one) => one.device.staging),
+  };
+  return {
+    name,
+    device,
+    total: sum(Object.values(device), (bytes) => bytes),
+    launches: sum(all, (one) => one.runs * one.launches),
+    flops: sum(all, (one) => one.runs * one.flops),
+    lowerBound: sum(largest, (one) => one.lowerBound),
+    recomputed: 0,
+    pictures,
+    mostBindings: most((one) => one.mostBindings),
+    largestLeaf: most((one) => one.largestLeaf),
+    largestValue: most((one) => one.largestValue),
+    buffers: [],
+  };
 }
 
 function parametersByPart(base: Parameters, config: ModelConfig, encoder?: Parameters): Record<string, number> {
@@ -201,6 +294,14 @@ function parametersByPart(base: Parameters, config: ModelConfig, encoder?: Param
     autoencoder: part(AUTOENCODER_PREFIX),
     ...(encoder ? { "spatial encoder": count(encoder.variables.values()) } : {}),
   };
+}
+
+/** Bytes of the pictures that are decoded at once; in bands, of the largest map between two layers, which may be larger. */
+function hostImages(config: ModelConfig, { pictures }: Phase): number {
+  const image = bytesOf({ shape: [pictures!.batch, config.resolution, config.resolution, 3], dtype: "f32" });
+  if (!pictures!.banded) return image;
+  const { maps } = DECODE.walk(config, sizesOnly());
+  return Math.max(image, ...maps.map(({ height, width, channels }) => 4 * height * width * channels));
 }
 
 /** The word table, and the largest weight as it is read: from the file, turned, and packed. */
@@ -218,10 +319,18 @@ export interface TrainingSizes extends InversionSizes {
 /**
  * Plans a training: encoding of the pictures, then the steps.
  * @param budget bytes on the device; blocks are computed again where they are needed to stay below
+ * @param seen is shown the plans of what will run
+ * @param binding bytes that the adapter binds at most
  */
-export function planTraining(config: ModelConfig, sizes: TrainingSizes, budget = Infinity): JobPlan {
+export function planTraining(
+  config: ModelConfig,
+  sizes: TrainingSizes,
+  budget = Infinity,
+  seen?: SeePlan,
+  binding = Infinity,
+): JobPlan {
   const base = sizesOnly("f16"), encoder = sizesOnly(), { width } = config.text;
-  const encoding = encodePhase(config, base);
+  const encoding = autoencoderPhase(ENCODE, config, { base }, binding, seen);
   const table = Variable.zeros("embeddings", [sizes.kinds * sizes.tokens, width]);
   const lossSum = Variable.zeros("lossSum", [1]);
   const graph = inversionGraph(config, { base, encoder }, table, lossSum, sizes);
@@ -235,8 +344,9 @@ export function planTraining(config: ModelConfig, sizes: TrainingSizes, budget =
   const besides = forward.total - forward.device.activations + 4 * forward.device.staging;
   // What encoding left in the shared memory may not fit the step's buffers.
   const shared = (buffers: readonly number[]) => sharedBytes([encoding.buffers, buffers]);
-  const free = budget - besides - encoding.device.latents - encoding.device.staging;
+  const free = budget - besides - ownOf(encoding);
   const fitted = fitStep(graph.loss, graph.step, free, shared);
+  seen?.(fitted.plan);
   const training = phase("training step", fitted.plan, resident, 4, fitted.recompute.size);
   const peak = peakOf([encoding, training]);
   return {
@@ -253,22 +363,28 @@ export function planTraining(config: ModelConfig, sizes: TrainingSizes, budget =
 /**
  * Plans a generation: encoding of the sources, the text, the sampling steps, decoding.
  * @param budget bytes on the device
+ * @param seen is shown the plans of what will run
+ * @param binding bytes that the adapter binds at most
  */
-export function planGeneration(config: ModelConfig, sizes: SamplerSizes, budget = Infinity): JobPlan {
+export function planGeneration(
+  config: ModelConfig,
+  sizes: SamplerSizes,
+  budget = Infinity,
+  seen?: SeePlan,
+  binding = Infinity,
+): JobPlan {
   const base = sizesOnly("f16"), encoder = sizesOnly(sizes.spatial && samplingDtype(sizes.spatial));
-  const { latent, channels } = sizesOf(config);
-  const encoding = encodePhase(config, base);
+  const encoding = autoencoderPhase(ENCODE, config, { base }, binding, seen);
   const state = samplerState(config, sizes), others = stateVariables(state);
   const prepare = plan([], prepareEffects(config, base, encoder, state, sizes));
   const step = plan([], stepEffects(config, base, state, sizes));
-  const z = input("x", [AUTOENCODER_BATCH, latent, latent, channels]);
-  const image = decode(config.autoencoder, base, z), decoding = plan([image]);
+  for (const planned of [prepare, step]) seen?.(planned);
   const resident = { base, others, weights: encoder.variables.values().toArray() };
   const phases = [
     encoding,
     phase("text and keys", prepare, resident),
     phase("sampling step", step, resident),
-    phase("decode images", decoding, resident, bytesOf(image)),
+    autoencoderPhase(DECODE, config, resident, binding, seen),
   ];
   const peak = peakOf(phases, total(others));
   return {
@@ -276,7 +392,7 @@ export function planGeneration(config: ModelConfig, sizes: SamplerSizes, budget 
     phases,
     devicePeak: peak,
     activationBudget: budget - (peak - sharedBytes(phases.map(({ buffers }) => buffers))),
-    hostPeak: hostBase(config, base) + 3 * bytesOf(image),
+    hostPeak: hostBase(config, base) + 3 * hostImages(config, phases.at(-1)!),
     fits: peak <= budget,
   };
 }

@@ -41,6 +41,9 @@ function atSize(config: ModelConfig, side: number | undefined): ModelConfig {
   return { ...config, resolution: side };
 }
 
+/** Bytes that graphics cards bind at once, unless told otherwise. */
+const MOST_BINDING = 2 ** 31;
+
 export default defineCommand({
   name: "plan",
   summary: "Says what a job will need: parameters, FLOPs, memory and time, without running it.",
@@ -92,6 +95,13 @@ export default defineCommand({
       description: "Take the speed of a short matrix product on this machine's adapter.",
       default: false,
     },
+    binding: {
+      type: "string",
+      value: "amount",
+      description: "Most that the adapter binds at once (doctor: maxStorageBufferBindingSize). Where values of the " +
+        "autoencoder are larger, it takes fewer images at once, or one in bands.",
+      otherwise: "the adapter's with --measure, else 2GiB",
+    },
     json: { type: "boolean", description: "Print one JSON object instead of lines.", default: false, transient: true },
   },
   examples: [
@@ -105,14 +115,20 @@ export default defineCommand({
       ? spatialConfigOf({ ...options, spatialTokens }, config.text.width, config.resolution)
       : undefined;
     const sizes = { batch, tokens: options.numVectors, spatial };
+    const gpu = options.measure ? await openGpu() : undefined;
+    const binding = options.binding === undefined
+      ? gpu?.device.limits.maxStorageBufferBindingSize ?? MOST_BINDING
+      : memoryBytes(options.binding, "--binding");
     const job = options.train
-      ? planTraining(config, { ...sizes, area: true, kinds: options.kinds }, budget)
+      ? planTraining(config, { ...sizes, area: true, kinds: options.kinds }, budget, undefined, binding)
       : planGeneration(
         config,
         { ...sizes, guidance: options.guidanceScale, reweighting: "official", sampler: options.sampler },
         budget,
+        undefined,
+        binding,
       );
-    const rate = options.measure ? await matmulRate(await openGpu()) : (options.tflops ?? NaN) * 1e12;
+    const rate = gpu ? await matmulRate(gpu) : (options.tflops ?? NaN) * 1e12;
     const seconds = timesOf(job, rate, options);
     if (options.json) context.print(JSON.stringify({ ...job, seconds, flopsPerSecond: rate || null }, null, 2));
     else for (const line of report(config, job, rate, seconds, options)) context.print(line);
@@ -134,11 +150,14 @@ interface Times {
 /** Seconds of a training step, or of a step and of one image. */
 function timesOf({ phases }: JobPlan, rate: number, { train, steps, batch }: Times): Record<string, number> {
   if (!(rate > 0)) return {};
-  const flops = (name: string) => phases.find((phase) => phase.name === name)!.flops;
+  const flops = (name: string) => {
+    const found = phases.find((phase) => phase.name === name)!;
+    return found.flops / (found.pictures?.batch ?? 1);
+  };
   if (train) return { step: flops("training step") / rate };
   const step = flops("sampling step"), once = flops("text and keys");
-  // Autoencoder programs run on four images at once; a pair decodes its background too.
-  const pictures = (flops("encode images") + 2 * flops("decode images")) / 4;
+  // A pair decodes its background too.
+  const pictures = flops("encode images") + 2 * flops("decode images");
   return { step: step / rate, image: ((steps * step + once) / batch + pictures) / rate };
 }
 
@@ -160,10 +179,14 @@ function report(
     "",
     row("Device memory", "weights, activations, optimiser, latents, staging: together; FLOPs"),
   ];
-  for (const { name, device, total, flops, launches } of job.phases) {
+  for (const { name, device, total, flops, launches, pictures } of job.phases) {
+    const at = !pictures ? "" : pictures.banded ? ", one image in bands" : `, ${pictures.batch} at once`;
     const categories = Object.values(device).map(mib).join(", ");
     lines.push(
-      row(`  ${name}`, `${categories}: ${mib(total)} MiB; ${(flops / 1e9).toFixed(1)} GFLOP in ${launches} launches`),
+      row(
+        `  ${name}`,
+        `${categories}: ${mib(total)} MiB; ${(flops / 1e9).toFixed(1)} GFLOP in ${launches} launches${at}`,
+      ),
     );
   }
   const most = job.phases.reduce((a, b) => (b.device.activations > a.device.activations ? b : a));

@@ -149,7 +149,7 @@ export default defineCommand({
       base.side,
     );
     const sizes = { batch: options.trainBatchSize, tokens: options.numVectors, spatial, area, kinds: kinds.length };
-    const fitted = fitTrainingTo(budget, options.memory !== undefined, base.config, sizes, context);
+    const fitted = fitTrainingTo(budget, options.memory !== undefined, base.config, sizes, base.gpu.device, context);
     const rates = shared.rates(options, options.learningRate, options.encoderLearningRate);
     context.log(`learning rates: embeddings ${rates.learningRate}, spatial encoder ${rates.encoderLearningRate}`);
     const viewing = {

@@ -89,7 +89,7 @@ export default defineCommand({
     const kinds = openKinds(options), samples = await trainingSamples(kinds);
     const area = options.lossNormalization === "area";
     const sizes = { batch: options.trainBatchSize, tokens: options.numVectors, area, kinds: kinds.length };
-    const fitted = fitTrainingTo(budget, options.memory !== undefined, base.config, sizes, context);
+    const fitted = fitTrainingTo(budget, options.memory !== undefined, base.config, sizes, base.gpu.device, context);
     const rates = shared.rates(options, options.learningRate, options.learningRate);
     context.log(`learning rate ${rates.learningRate}`);
     const viewing = { ...options, latentMask: "maxPool", batch: options.trainBatchSize } as const;

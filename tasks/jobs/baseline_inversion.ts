@@ -124,7 +124,7 @@ async function learn(base: BaseModel, kinds: readonly Kind[], run: InversionRun,
   const { maskedLoss } = inversionPresets[run.method];
   const budget = memoryBudget(run.memory, base.gpu.info);
   const sizes = { batch: run.trainBatchSize, tokens: run.numVectors, area: true, kinds: kinds.length };
-  const fitted = fitTrainingTo(budget, run.memory !== undefined, base.config, sizes, context);
+  const fitted = fitTrainingTo(budget, run.memory !== undefined, base.config, sizes, base.gpu.device, context);
   const options = { seed: run.seed, augmentation: "paper", augmentedCopies: run.augmentedCopies } as const;
   const views = await encodeViews(defectItems, base, await trainingSamples(kinds), options, "view", context);
   const items = maskedLoss ? views : unmasked(views);

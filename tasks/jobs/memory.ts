@@ -29,6 +29,7 @@ const UNITS: Record<string, number> = {
 
 /**
  * Bytes of `8GiB`, `6000 MB`, `512m`.
+ * @param flag that gave it, for the error
  * @throws UsageError where it is no amount of memory
  * @example
  * ```ts
@@ -36,10 +37,10 @@ const UNITS: Record<string, number> = {
  * if (memoryBytes("1.5 GiB") !== 1.5 * 2 ** 30) throw new Error();
  * ```
  */
-export function memoryBytes(text: string): number {
+export function memoryBytes(text: string, flag = "--memory"): number {
   const found = /^\s*(\d+(?:\.\d+)?)\s*([kmg]?i?b|[kmg])\s*$/i.exec(text);
   const bytes = found ? Number(found[1]) * (UNITS[found[2].toLowerCase()] ?? NaN) : NaN;
-  if (!(bytes > 0)) throw new UsageError(`--memory is an amount such as 8GiB or 6000MB, not "${text}"`);
+  if (!(bytes > 0)) throw new UsageError(`${flag} is an amount such as 8GiB or 6000MB, not "${text}"`);
   return bytes;
 }
 
@@ -62,6 +63,11 @@ export function memoryBudget(given: string | undefined, info: GPUAdapterInfo): n
   return available > 0 ? SHARE * available : Infinity;
 }
 
+/** A device's limit that decides how the autoencoder works. */
+interface Device {
+  readonly limits: { readonly maxStorageBufferBindingSize: number };
+}
+
 function refuse(job: JobPlan, budget: number): never {
   throw new UserError(
     `one image at a time needs ${gib(job.devicePeak)} of device memory, there are ${gib(budget)}`,
@@ -79,12 +85,14 @@ export function fitTrainingTo(
   given: boolean,
   config: ModelConfig,
   sizes: TrainingSizes,
+  { limits }: Device,
   context: Pick<Context, "log">,
 ): { parts?: number; activationBudget?: number } {
   if (budget === Infinity) return {};
+  const binding = limits.maxStorageBufferBindingSize;
   const { job, parts } = given
-    ? fitTraining(config, sizes, budget)
-    : { job: planTraining(config, sizes, budget), parts: 1 };
+    ? fitTraining(config, sizes, budget, binding)
+    : { job: planTraining(config, sizes, budget, undefined, binding), parts: 1 };
   if (!job.fits) {
     if (given) refuse(job, budget);
     context.log(`${gib(job.devicePeak)} are needed where ${gib(budget)} are free: --memory makes it run in parts`);
@@ -108,7 +116,7 @@ export function fitGenerationTo(
   budget: number,
   config: ModelConfig,
   sizes: SamplerSizes,
-  { limits }: { limits: { maxStorageBufferBindingSize: number } },
+  { limits }: Device,
   context: Pick<Context, "log">,
 ): number {
   const binding = limits.maxStorageBufferBindingSize, { job, batch } = fitGeneration(config, sizes, budget, binding);

@@ -112,6 +112,28 @@ test("the autoencoder takes fewer images at once where its values would not be b
   }
 });
 
+test("the plan of the autoencoder is what encoding takes, at once and in bands", async () => {
+  const config = { ...tinyModelConfig(), resolution: 64 }, path = Deno.makeTempDirSync();
+  try {
+    writeTinyModel(path, "tiny", config);
+    const image = new Random(2, "tests/budget").normals(64 * 64 * 3);
+    // The weights fit 96 KiB, a map of 32 × 32 pixels and 32 channels does not.
+    for (const [binding, banded] of [[2 ** 27, false], [96 * 1024, true]] as const) {
+      using own = await Gpu.open();
+      using base = new BaseModel(own, path, "f16", binding);
+      await base.encode(Array(2).fill(image)); // with the second, all weights are there
+      const sizes = { batch: 1, tokens: 1, area: true, kinds: 1 };
+      const { phases: [encoding] } = planTraining(config, sizes, Infinity, undefined, binding);
+      assert.deepEqual(encoding.pictures, { batch: banded ? 1 : 4, banded });
+      // Uniforms and what is read back are not among the buffers that are counted.
+      const planned = encoding.total - encoding.device.staging, share = own.peakBytes / planned;
+      assert.ok(share > 0.98 && share <= 1, `${own.peakBytes} of ${planned} bytes, banded: ${banded}`);
+    }
+  } finally {
+    Deno.removeSync(path, { recursive: true });
+  }
+});
+
 test("a value that no binding holds is one clear line, and so is a kernel with too many buffers", async () => {
   using lesser = await Gpu.open({ limits: { maxStorageBufferBindingSize: 128 * 2 ** 20 } });
   const large = () => compile(lesser, { y: silu(input("x", [33 * 2 ** 20])) });

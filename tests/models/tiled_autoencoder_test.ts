@@ -79,13 +79,13 @@ Deno.test({
     try {
       writeTinyModel(folder, "tiled", { ...tinyModelConfig(), resolution: 64 });
       // The weights fit 96 KiB, a map of 32 × 32 pixels and 32 channels does not.
-      using lesser = await Gpu.open({ limits: { maxStorageBufferBindingSize: 96 * 1024 } });
-      using small = new BaseModel(lesser, folder), large = new BaseModel(gpu, folder);
+      using small = new BaseModel(gpu, folder, "f16", 96 * 1024), large = new BaseModel(gpu, folder);
       const image = noise("tiled", "image", [64 * 64 * 3], 0.5), [moments] = await large.encode([image]);
       const latent = noise("tiled", "latent", [large.latentSize]), [picture] = await large.decode([latent]);
       let items = 0;
       const again = await small.encode([image, image], () => items++), [drawn] = await small.decode([latent]);
       assert.equal(items, 2);
+      assert.equal(small.autoencoderBatch, 1);
       for (const found of again) assert.ok(worst(found, moments) < 2e-4);
       assert.ok(worst(drawn, picture) < 2e-4);
     } finally {

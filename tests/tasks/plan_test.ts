@@ -39,6 +39,28 @@ Deno.test("JSON holds every figure, and a tighter budget recomputes", async () =
   assert.ok(training.device.activations >= training.lowerBound && job.hostPeak > 0);
 });
 
+Deno.test("the autoencoder as the adapter binds it: several images, one, one in bands", async () => {
+  const phases = async (...args: string[]) => {
+    const { code, out, err } = await plan("--size", "512", "--json", ...args);
+    assert.equal(code, 0, err);
+    return JSON.parse(out).phases.filter(({ pictures }: { pictures: unknown }) => pictures);
+  };
+  const [encode, decode] = await phases();
+  assert.deepEqual([encode.pictures, decode.pictures], Array(2).fill({ batch: 4, banded: false }));
+  const fewer = await phases("--binding", "32MiB"), [, banded] = await phases("--binding", "4MiB");
+  assert.deepEqual(fewer[1].pictures, { batch: 2, banded: false });
+  assert.deepEqual(banded.pictures, { batch: 1, banded: true });
+  assert.ok(banded.largestValue <= 4 * 2 ** 20 && banded.device.activations < decode.device.activations);
+  // The same work for a picture, but for the rows around each band and their statistics.
+  const work = banded.flops / (decode.flops / 4);
+  assert.ok(work > 1 && work < 1.05, `${work}`);
+  assert.match(
+    (await plan("--size", "512", "--binding", "4MiB")).out,
+    /decode images .* launches, one image in bands\n/,
+  );
+  assert.match((await plan("--binding", "wide")).err, /--binding is an amount/);
+});
+
 Deno.test("what does not fit, and what makes no sense, is one line", async () => {
   for (
     const [args, code, line] of [
@@ -76,18 +98,18 @@ Deno.test("an adapter of unknown memory has no budget; a software one the system
 Deno.test("train and generate say in one line what they do to stay within the memory", () => {
   const config = tinyModelConfig(), spatial = lightSpatialConfig(2, 32), lines: string[] = [];
   const context = { log: (line: string) => lines.push(line) };
+  const device = { limits: { maxStorageBufferBindingSize: 2 ** 27 } };
   const training = { batch: 8, tokens: 2, area: true, kinds: 1, spatial };
-  assert.deepEqual(fitTrainingTo(Infinity, false, config, training, context), {});
-  assert.equal(fitTrainingTo(1e9, true, config, training, context).parts, 1);
+  assert.deepEqual(fitTrainingTo(Infinity, false, config, training, device, context), {});
+  assert.equal(fitTrainingTo(1e9, true, config, training, device, context).parts, 1);
   assert.deepEqual(lines, []);
-  assert.equal(fitTrainingTo(6.8 * 2 ** 20, true, config, training, context).parts, 2);
+  assert.equal(fitTrainingTo(6.8 * 2 ** 20, true, config, training, device, context).parts, 2);
   assert.match(lines.pop()!, /^to stay within 7 MiB: batches of 8 run in 2 parts, \d+ blocks are computed again/);
   // What merely happens to be free must not decide what is learned.
-  assert.equal(fitTrainingTo(6.8 * 2 ** 20, false, config, training, context).parts, 1);
+  assert.equal(fitTrainingTo(6.8 * 2 ** 20, false, config, training, device, context).parts, 1);
   assert.match(lines.shift()!, /--memory makes it run in parts/);
-  assert.throws(() => fitTrainingTo(1e5, true, config, training, context), /one image at a time needs/);
+  assert.throws(() => fitTrainingTo(1e5, true, config, training, device, context), /one image at a time needs/);
   lines.length = 0;
-  const device = { limits: { maxStorageBufferBindingSize: 2 ** 27 } };
   const sampling = { batch: 8, tokens: 2, guidance: 3, reweighting: "official", spatial } as const;
   assert.equal(fitGenerationTo(Infinity, config, sampling, device, context), 8);
   assert.deepEqual(lines, []);
