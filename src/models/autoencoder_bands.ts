@@ -102,10 +102,12 @@ export class Walk {
 
   /** Where a layer's bands begin and end. */
   bands(index: number, bandBytes: number): Band[] {
-    const { source: number, scale } = this.layers[index], source = this.maps[number], { height } = this.maps[index + 1];
+    const { source: number, scale } = this.layers[index], source = this.maps[number], result = this.maps[index + 1];
+    const { height } = result;
     if (scale === "whole") return [{ from: 0, to: height, first: 0, last: source.height, pads: [1, 1] }];
-    // Input, normed input and output of a row, the larger side counted; bands of an even number of rows.
-    const rowBytes = 4 * Math.max(source.width * scale, source.width) * 4 * source.channels * Math.max(1, scale);
+    // Input, normed input, output and what its moments are taken of, the larger side counted; an even number of rows.
+    const most = Math.max(source.width, result.width) * Math.max(source.channels, result.channels);
+    const rowBytes = 4 * 4 * most * Math.max(1, scale);
     const rows = Math.max(2, 2 * Math.floor(Math.min(bandBytes, BAND_BYTES) / rowBytes / 2)), bands: Band[] = [];
     for (let from = 0; from < height; from += rows) {
       const to = Math.min(height, from + rows);

@@ -132,6 +132,15 @@ export default defineCommand({
     const seconds = timesOf(job, rate, options);
     if (options.json) context.print(JSON.stringify({ ...job, seconds, flopsPerSecond: rate || null }, null, 2));
     else for (const line of report(config, job, rate, seconds, options)) context.print(line);
+    const wide = job.phases.find(({ largestValue }) => largestValue > binding);
+    if (wide) {
+      throw new UserError(
+        `${wide.name}: this needs ${gib(wide.largestValue)} in one buffer, the adapter binds ${gib(binding)} at most`,
+        options.train || wide.pictures
+          ? "give a smaller --size or --batch"
+          : "generate takes smaller batches by itself",
+      );
+    }
     if (!job.fits) {
       throw new UserError(
         `this needs ${gib(job.devicePeak)} of device memory, ${gib(budget)} were given`,

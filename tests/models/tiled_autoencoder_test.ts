@@ -1,13 +1,16 @@
 import assert from "node:assert/strict";
 import { Gpu } from "../../src/gpu/device.ts";
 import { compile } from "../../src/graph/compile.ts";
+import { plan } from "../../src/graph/plan.ts";
 import { input } from "../../src/graph/variable.ts";
 import { decode, encode } from "../../src/models/autoencoder.ts";
+import { BAND_BYTES, decoderWalk, encoderWalk } from "../../src/models/autoencoder_bands.ts";
 import { TiledAutoencoder } from "../../src/models/tiled_autoencoder.ts";
 import { BaseModel } from "../../src/anomaly/base_model.ts";
 import { Parameters } from "../../src/nn/parameters.ts";
 import type { AutoencoderConfig } from "../../src/weights/config.ts";
 import { FormulaWeights, noise } from "../../src/weights/formula.ts";
+import { largeModelConfig } from "../../src/weights/large.ts";
 import { torchLayouts } from "../../src/weights/rules.ts";
 import { tinyModelConfig, writeTinyModel } from "../support/tiny_model.ts";
 
@@ -63,6 +66,20 @@ for (
     },
   });
 }
+
+Deno.test("tiled autoencoder: no band of the large model takes more than it may, however many channels a layer adds", () => {
+  const nothing = { get: () => assert.fail("values are not read to plan") };
+  const parameters = new Parameters(nothing, torchLayouts, "f16"), { autoencoder } = largeModelConfig();
+  for (
+    const walk of [encoderWalk(autoencoder, parameters, [1024, 1024]), decoderWalk(autoencoder, parameters, [128, 128])]
+  ) {
+    walk.layers.forEach(({ scale }, i) => {
+      if (scale === "whole") return;
+      const [first] = walk.bands(i, BAND_BYTES), { report } = plan(Object.values(walk.graph(i, first)));
+      assert.ok(report.activationBytes <= BAND_BYTES, `layer ${i}: ${report.activationBytes}`);
+    });
+  }
+});
 
 Deno.test("tiled autoencoder: sizes that do not fit are refused", async () => {
   using parameters = new Parameters(new FormulaWeights("tiled"), torchLayouts);
