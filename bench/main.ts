@@ -15,6 +15,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { Gpu } from "../src/gpu/device.ts";
 import { selectBackend } from "../tasks/adapter.ts";
+import { loadChoices } from "../tasks/tuning.ts";
 import { VERSION } from "../tasks/version.ts";
 import { opCases } from "./lib/cases_ops.ts";
 import { networkCases } from "./lib/cases_networks.ts";
@@ -87,6 +88,7 @@ async function main(): Promise<number> {
 
   selectBackend();
   using gpu = await Gpu.open();
+  gpu.choices = loadChoices(gpu.info, (line) => console.error(`warning: ${line}`));
   console.log(`${gpu.info.description || gpu.info.device}: the adapter's limits …`);
   let limits = await measureLimits(gpu, quick);
   const sizes = {

@@ -4,14 +4,18 @@ import { Gpu } from "../src/gpu/device.ts";
 import { BaseModel } from "../src/anomaly/base_model.ts";
 import { selectBackend } from "./adapter.ts";
 import { smallModelFolder } from "./assets.ts";
+import { loadChoices } from "./tuning.ts";
 
 let gpu: Promise<Gpu> | undefined;
 const models = new Map<string, BaseModel>();
 
-/** The device, opened on first use. */
+/** The device, opened on first use, with the choices of kernels that were measured on it. */
 export function openGpu(): Promise<Gpu> {
   selectBackend();
-  return gpu ??= Gpu.open();
+  return gpu ??= Gpu.open().then((gpu) => {
+    gpu.choices = loadChoices(gpu.info, (line) => console.error(`warning: ${line}`));
+    return gpu;
+  });
 }
 
 /** A base model, opened on first use; the embedded small one where no folder is given. */

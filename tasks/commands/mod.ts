@@ -16,6 +16,7 @@ import report from "./report.ts";
 import reproduce from "./reproduce.ts";
 import train from "./train.ts";
 import trainMasks from "./train_masks.ts";
+import tune from "./tune.ts";
 
 export const commands: readonly AnyCommand[] = [
   demo,
@@ -34,4 +35,5 @@ export const commands: readonly AnyCommand[] = [
   importCommand,
   pretrain,
   planCommand,
+  tune,
 ];
