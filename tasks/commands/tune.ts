@@ -24,12 +24,12 @@ function configOf(model: string | undefined): ModelConfig {
 /** Tokens of an embedding and of the spatial encoder, as train has them. */
 const TOKENS = 8, SPATIAL_TOKENS = 4;
 
-/** Plans of the programs that a job runs. */
-function plansOf(config: ModelConfig, batch: number, training: boolean): Plan[] {
+/** Plans of the programs that a job runs where at most `binding` bytes can be bound. */
+function plansOf(config: ModelConfig, batch: number, training: boolean, binding: number): Plan[] {
   const plans: Plan[] = [], seen = (plan: Plan) => void plans.push(plan);
   const sizes = { batch, tokens: TOKENS, spatial: lightSpatialConfig(SPATIAL_TOKENS, config.text.width) };
-  if (training) planTraining(config, { ...sizes, area: true, kinds: 1 }, Infinity, seen);
-  else planGeneration(config, { ...sizes, guidance: 3, reweighting: "official" }, Infinity, seen);
+  if (training) planTraining(config, { ...sizes, area: true, kinds: 1 }, Infinity, seen, binding);
+  else planGeneration(config, { ...sizes, guidance: 3, reweighting: "official" }, Infinity, seen, binding);
   return plans;
 }
 
@@ -69,11 +69,13 @@ export default defineCommand({
     if (!path && !options.dryRun) {
       throw new UserError("the system names no folder for caches", `set ${CACHE} to the folder for the table`);
     }
-    const config = configOf(options.model);
-    const plans = options.job.flatMap((job) => batches.flatMap((batch) => plansOf(config, batch, job === "train")));
+    const config = configOf(options.model), gpu = await openGpu();
+    const binding = gpu.device.limits.maxStorageBufferBindingSize;
+    const plans = options.job.flatMap((job) =>
+      batches.flatMap((batch) => plansOf(config, batch, job === "train", binding))
+    );
     const classes = tunableClasses(plans).filter(({ key }) => key.includes(options.only ?? ""));
     if (!classes.length) throw new UserError("no product of the model is of that class", "leave out --only");
-    const gpu = await openGpu();
     context.print(`${adapterKey(gpu.info)}: ${classes.length} classes of ${config.name}`);
     if (!gpu.hasTimestamps) context.log("this adapter has no timestamp queries: times are those of the host");
     let before = 0, after = 0;
