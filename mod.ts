@@ -89,7 +89,7 @@ export { type SamplerKind, samplerKinds } from "./src/diffusion/sampling.ts";
 export type { TimestepSampling } from "./src/diffusion/timesteps.ts";
 export type { OfficialSpatialConfig, Statistics } from "./src/models/official_spatial_encoder.ts";
 export type { LightSpatialConfig } from "./src/models/spatial_encoder.ts";
-export type { Parameters, Stored } from "./src/nn/parameters.ts";
+export type { Parameters, ParameterSource, Stored } from "./src/nn/parameters.ts";
 export type { AutoencoderConfig, ModelConfig, ScheduleConfig, TextConfig, UnetConfig } from "./src/weights/config.ts";
 
 export { BaseModel, type Prompt } from "./src/anomaly/base_model.ts";
@@ -109,7 +109,7 @@ export {
   type PairSettings,
   type SampledMask,
 } from "./src/anomaly/generate.ts";
-export { Inversion, type InversionItem, type InversionSettings } from "./src/anomaly/inversion.ts";
+export { Inversion, type InversionItem, type InversionSettings, type SpatialInit } from "./src/anomaly/inversion.ts";
 export { limitsOf, type MaskLimits, partRegion, placeMask, refusal } from "./src/anomaly/masks.ts";
 export type { ReweightingForm, SamplerSettings } from "./src/anomaly/sampler.ts";
 export {

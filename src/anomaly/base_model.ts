@@ -12,7 +12,7 @@ import { Scratch } from "../graph/scratch.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { TiledAutoencoder } from "../models/tiled_autoencoder.ts";
 import { TOKEN_TABLE } from "../models/text_tower.ts";
-import { Parameters } from "../nn/parameters.ts";
+import { Parameters, type ParameterSource } from "../nn/parameters.ts";
 import { downsamplingFactor, type ModelConfig } from "../weights/config.ts";
 import { type ModelFolder, openModelFolder } from "../weights/folder.ts";
 import { torchLayouts } from "../weights/rules.ts";
@@ -82,6 +82,11 @@ export class BaseModel implements Disposable {
   /** SHA-256 of the weights: says in a manifest which model made an image. */
   get sha256(): string {
     return this.#folder.sha256;
+  }
+
+  /** Where the folder's spatial encoder, which learned with the networks, has its parameters; undefined without one. */
+  get spatialEncoder(): ParameterSource | undefined {
+    return this.config.spatialEncoder && this.#folder;
   }
 
   /** Elements of one latent. */

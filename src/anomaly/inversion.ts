@@ -17,8 +17,9 @@ import { officialSpatialConfig, officialSpatialInit } from "../models/official_s
 import { lightSpatialConfig, lightSpatialInit } from "../models/spatial_encoder.ts";
 import { insertionRows } from "../models/text_tower.ts";
 import { timestepEmbedding } from "../models/unet.ts";
-import { Parameters, type Stored } from "../nn/parameters.ts";
+import { Parameters, type ParameterSource, type Stored } from "../nn/parameters.ts";
 import { Random } from "../random/philox.ts";
+import type { ModelConfig } from "../weights/config.ts";
 import { Safetensors, safetensorsParts } from "../weights/safetensors.ts";
 import { torchLayouts } from "../weights/rules.ts";
 import type { BaseModel, Prompt } from "./base_model.ts";
@@ -45,6 +46,11 @@ export interface InversionSettings {
   readonly spatialTokens: number;
   /** The light encoder (default), the official code's of 356 M parameters, or one of these sizes. */
   readonly spatialEncoder?: SpatialConfig["kind"] | SpatialConfig;
+  /**
+   * What the light encoder starts from: the one in the base model's folder where its sizes fit (default), or random
+   * parameters.
+   */
+  readonly spatialInit?: SpatialInit;
   /** Let the official encoder's batch norms use the batch's statistics when images are made, as the official code does. */
   readonly officialBn?: boolean;
   /** Images in one step. */
@@ -87,6 +93,15 @@ const INIT_NOISE = 0.02;
 
 /** Values read from the device at once while saving, in bytes: a trip costs 11 ms, memory more. */
 const SAVE_BYTES = 2 ** 27;
+
+/** What a light spatial encoder starts from. */
+export type SpatialInit = "model" | "random";
+
+/** Whether a model folder's own spatial encoder has the sizes of the one that is to be trained. */
+export function pretrainedSpatialFits({ spatialEncoder: own }: ModelConfig, wanted: SpatialConfig): boolean {
+  return own !== undefined && wanted.kind === "light" && own.tokens === wanted.tokens && own.width === wanted.width &&
+    own.channels.join() === wanted.channels.join();
+}
 
 /** Sizes of the encoder that the settings ask for; the official one never reads finer masks than it was made for. */
 export function spatialConfigOf(
@@ -149,10 +164,7 @@ export class Inversion implements Disposable {
       jitter.map((v, i) => word[i % width] + initializerNoise * v),
     );
     this.#spatialConfig = spatialTokens ? spatialConfigOf(settings, width, base.side) : undefined;
-    const source = this.#spatialConfig?.kind === "official"
-      ? officialSpatialInit(this.#spatialConfig, seed)
-      : lightSpatialInit(seed);
-    this.#encoder = new Parameters(source, torchLayouts);
+    this.#encoder = new Parameters(this.#initialEncoder(), torchLayouts);
     const { batch, parts = 1, area, weightDecay = 0, activationBudget = Infinity } = settings;
     const graph = inversionGraph(
       base.config,
@@ -166,6 +178,14 @@ export class Inversion implements Disposable {
     const { step } = fitStep(graph.loss, graph.step, activationBudget);
     this.#program = compile(base.gpu, {}, step.effects, base.scratch);
     this.#update = parts > 1 ? compile(base.gpu, {}, graph.update().effects, base.scratch) : undefined;
+  }
+
+  #initialEncoder(): ParameterSource {
+    const { seed, spatialInit = "model" } = this.settings, config = this.#spatialConfig;
+    if (config?.kind === "official") return officialSpatialInit(config, seed);
+    return config && spatialInit === "model" && pretrainedSpatialFits(this.#base.config, config) &&
+        this.#base.spatialEncoder ||
+      lightSpatialInit(seed);
   }
 
   /** Steps done. */

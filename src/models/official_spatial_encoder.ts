@@ -24,7 +24,7 @@ export type Statistics = "running" | "batch";
 
 /** Sizes of the official spatial encoder. */
 export interface OfficialSpatialConfig {
-  /** Which encoder: the official code's ResNet-18 with a feature pyramid. */
+  /** Which encoder: the official code's, with an IR-50 body and a feature pyramid. */
   readonly kind: "official";
   /** Number n of tokens, each with a head of its own. */
   readonly tokens: number;

@@ -11,21 +11,12 @@ import { scope, type Tensor } from "../graph/tensor.ts";
 import { convLayer } from "../nn/layers.ts";
 import type { Parameters, ParameterSource } from "../nn/parameters.ts";
 import { Random } from "../random/philox.ts";
+import type { LightSpatialConfig } from "../weights/config.ts";
+
+export type { LightSpatialConfig };
 
 /** Prefix of a spatial encoder's parameters. */
 export const SPATIAL_PREFIX = "spatial_encoder";
-
-/** Sizes of the light spatial encoder. */
-export interface LightSpatialConfig {
-  /** Which encoder: the small one of this program. */
-  readonly kind: "light";
-  /** Widths of the stride-2 convolutions. */
-  readonly channels: readonly number[];
-  /** Number n of tokens. */
-  readonly tokens: number;
-  /** Width of a word embedding. */
-  readonly width: number;
-}
 
 /** Side at which the light encoder reads the mask. */
 const INPUT_SIDE = 64;

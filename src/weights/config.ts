@@ -1,4 +1,4 @@
-/** `config.json` of a model folder: the sizes of its autoencoder, U-Net and text tower, checked when it is read. */
+/** `config.json` of a model folder: the sizes of its networks, checked when it is read. */
 
 import { UserError } from "../errors.ts";
 
@@ -64,6 +64,18 @@ export interface TextConfig {
   maxLength: number;
 }
 
+/** Sizes of the light spatial encoder. */
+export interface LightSpatialConfig {
+  /** Which encoder: the small one of this program. */
+  readonly kind: "light";
+  /** Widths of the stride-2 convolutions. */
+  readonly channels: readonly number[];
+  /** Number n of tokens. */
+  readonly tokens: number;
+  /** Width of a word embedding. */
+  readonly width: number;
+}
+
 /** Diffusion schedule, linear in √β. */
 export interface ScheduleConfig {
   /** Number of training timesteps T. */
@@ -92,6 +104,8 @@ export interface ModelConfig {
   unet: UnetConfig;
   /** Text tower. */
   text: TextConfig;
+  /** A light spatial encoder that learned with the networks, where the folder has one. */
+  spatialEncoder?: LightSpatialConfig;
   /** Noise levels. */
   schedule: ScheduleConfig;
   /** How the model came to be; free form. */
@@ -99,6 +113,8 @@ export interface ModelConfig {
 }
 
 type Rule = "count" | "positive" | "text" | "flag" | "positives" | "flags" | { [key: string]: Rule };
+
+const spatialRule: Rule = { kind: "text", channels: "positives", tokens: "count", width: "count" };
 
 const rules: { [key: string]: Rule } = {
   name: "text",
@@ -171,7 +187,14 @@ export function checkModelConfig(json: unknown, label: string): ModelConfig {
     }
   };
   walk(root, rules, "");
-  const { autoencoder, unet, text, resolution } = root;
+  const { autoencoder, unet, text, resolution, spatialEncoder } = root;
+  if (spatialEncoder !== undefined) {
+    walk(spatialEncoder, spatialRule, "spatialEncoder");
+    if (spatialEncoder.kind !== "light") refuse("spatialEncoder.kind", '"light"', spatialEncoder.kind);
+    if (spatialEncoder.width !== text.width) {
+      refuse("spatialEncoder.width", `text.width = ${text.width}`, spatialEncoder.width);
+    }
+  }
   if (unet.attentionLevels.length !== unet.channelMult.length) {
     refuse("unet.attentionLevels", `${unet.channelMult.length} entries, as in unet.channelMult`, unet.attentionLevels);
   }

@@ -49,7 +49,7 @@ export default defineCommand({
     maxTrainSteps: shared.maxTrainSteps(800),
     trainBatchSize: shared.trainBatchSize(4),
     learningRate: shared.learningRate(0.02, "Step size for the embeddings."),
-    encoderLearningRate: shared.learningRate(0.001, "Step size for the spatial encoder."),
+    encoderLearningRate: shared.learningRate(0.0001, "Step size for the spatial encoder."),
     scaleLr: shared.scaleLr,
     lrScheduler: shared.lrScheduler,
     timestepSampling: shared.timestepSampling,
@@ -67,6 +67,13 @@ export default defineCommand({
       description: "The light spatial encoder, or the official code's with 356 million parameters at width 1280.",
       choices: ["light", "official"],
       default: "light",
+    },
+    spatialInit: {
+      type: "string",
+      description:
+        "The light spatial encoder starts from the model folder's, where it has one that fits, or at random.",
+      choices: ["model", "random"],
+      default: "model",
     },
     officialBn: {
       type: "boolean",
@@ -163,6 +170,7 @@ export default defineCommand({
       tokens: options.numVectors,
       spatialTokens: options.numSpatialVectors,
       spatialEncoder: spatial,
+      spatialInit: options.spatialInit,
       batch: options.trainBatchSize,
       steps: options.maxTrainSteps,
       seed: options.seed,
