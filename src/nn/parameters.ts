@@ -11,6 +11,10 @@ export type Layout = "same" | "linear" | "conv";
 
 /** Where values come from: PyTorch's name, shape and axis order in and out. Floor 3's weight sources fit it. */
 export interface ParameterSource {
+  /**
+   * Values of one parameter, row by row.
+   * @throws Error where the source lacks it or has it in another shape
+   */
   get(name: string, shape: readonly number[]): Float32Array;
 }
 
