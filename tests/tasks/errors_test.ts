@@ -10,10 +10,16 @@ function lines(error: unknown): string {
 }
 
 Deno.test("describeError() tells user errors with their hint", () => {
-  assert.equal(lines(new UserError("a\nb", "do c")), "error: a; b|  hint: do c");
+  assert.equal(lines(new UserError("a", "do c")), "error: a|  hint: do c");
   assert.equal(describeError(new UserError("a")).code, EXIT.error);
   assert.equal(describeError(new UsageError("a")).code, EXIT.usage);
   assert.equal(describeError(new Interrupted()).code, EXIT.interrupted);
+});
+
+Deno.test("a file's name cannot start a line of its own, nor an error of another library", () => {
+  // UserError replaces control characters, so what a file was named is seen to be strange
+  assert.equal(lines(new UserError("a\nb\x1b[2J", "do c")), "error: a\ufffdb\ufffd[2J|  hint: do c");
+  assert.match(lines(new Error("a\nb")), /^error: .*a; b\|/);
 });
 
 Deno.test("describeError() tells system errors by what they mean", async () => {

@@ -71,7 +71,7 @@ Deno.test("learning rates: 4 × 0.005 = 0.02 for the embeddings and for the enco
   const usual = complete(train.flags, { data: "d" });
   assert.deepEqual(rates(usual, usual.learningRate, usual.encoderLearningRate), {
     learningRate: 0.02,
-    encoderLearningRate: 0.001,
+    encoderLearningRate: 0.0001,
     constantRate: false,
   });
 });
