@@ -12,6 +12,7 @@ import inspectTest from "./inspect_test.ts";
 import inspectTrain from "./inspect_train.ts";
 import planCommand from "./plan.ts";
 import pretrain from "./pretrain.ts";
+import regenerate from "./regenerate.ts";
 import report from "./report.ts";
 import reproduce from "./reproduce.ts";
 import train from "./train.ts";
@@ -25,6 +26,7 @@ export const commands: readonly AnyCommand[] = [
   trainMasks,
   generateMasks,
   generate,
+  regenerate,
   baseline,
   inspectTrain,
   inspectTest,

@@ -7,6 +7,7 @@ import { resizeMask } from "../../src/data/augment.ts";
 import { type Image, loadImage, loadMask, type Mask, toPng } from "../../src/data/image.ts";
 import { listImages } from "../../src/data/mvtec.ts";
 import { UserError } from "../../src/errors.ts";
+import type { Gpu } from "../../src/gpu/device.ts";
 import { seedVariety } from "../../src/inspection/metrics/pairs.ts";
 import { Random } from "../../src/random/philox.ts";
 import type { Context } from "../command.ts";
@@ -77,7 +78,7 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
   const start = before.length, total = count * kinds.length;
   const progress = context.progress({ label: "pairs", total, unit: "pair", start });
   using generator = new PairGenerator(base, run.embedding, settings);
-  const { info } = base.gpu, adapter = [info.vendor, info.device, info.description].filter(Boolean).join(" ");
+  const adapter = adapterName(base.gpu);
   let done = start, rejected = 0;
   const origins = new Map<PairJob, { kind: Kind; source: string; maskSource: string }>();
 
@@ -195,14 +196,19 @@ function masksOf(folder: string, { part, defect }: Kind): string[] {
   throw new UserError(`${path} holds no masks`, "give the run folder of generate-masks, or leave --masks out");
 }
 
+/** An adapter as the manifest names it. */
+export function adapterName({ info }: Gpu): string {
+  return [info.vendor, info.device, info.description].filter(Boolean).join(" ");
+}
+
 /** A mask that marks something. */
-async function readMask(path: string): Promise<Mask> {
+export async function readMask(path: string): Promise<Mask> {
   const mask = await loadMask(path);
   if (!mask.data.includes(1)) throw new UserError(`${path}: the mask is empty`, "remove it, or paint the defect white");
   return mask;
 }
 
 /** A mask at an image's size. */
-function fit(mask: Mask, { width, height }: { width: number; height: number }): Mask {
+export function fit(mask: Mask, { width, height }: { width: number; height: number }): Mask {
   return mask.width === width && mask.height === height ? mask : resizeMask(mask, width, height);
 }

@@ -3,7 +3,7 @@
  * the seed and the index alone.
  */
 import assert from "node:assert/strict";
-import { binaryMask, loadImage, loadMask } from "../../src/data/image.ts";
+import { binaryMask, loadImage, loadMask, toPng } from "../../src/data/image.ts";
 import type { ManifestRecord } from "../../tasks/jobs/pairs.ts";
 import { featherMask } from "../../src/anomaly/paste.ts";
 import { decodeEmbedding } from "../../src/anomaly/embedding.ts";
@@ -257,4 +257,41 @@ test("what --min-change refuses is tried again, then kept and marked", async () 
   // The gate, too, works picture by picture.
   await shop.good(`${common} --min-change ${gate} --batch-size 5 --out @gate-wide`);
   assert.deepEqual(pictures("gate-wide"), pictures("gate-some"));
+});
+
+test("regenerate makes pairs of a manifest again, with the same bytes, whatever settings and masks they had", async () => {
+  const all = pictures("pairs"), [first, , third] = manifest("pairs");
+  const chosen = `--image ${third.image},${manifest("pairs").at(-1)!.image}`;
+  const { out } = await shop.good(`regenerate --pairs @pairs ${chosen} --batch-size 3 --out @again`);
+  assert.match(out, /2 of 2 images are the same bytes as in .*pairs$/m);
+  const again = pictures("again");
+  assert.equal(Object.keys(again).length, 4);
+  for (const [path, bytes] of Object.entries(again)) assert.ok(all[path] === bytes, `${path} differs`);
+  // Second tries, and masks that are placed from real ones.
+  const placed = "generate --data @data --model @model --train-run @run --steps 2 --part weave --count 2";
+  await shop.good(`${placed} --min-change 0.99 --max-attempts 2 --out @placed`);
+  assert.ok(manifest("placed").some(({ attempt }) => attempt > 0));
+  assert.match((await shop.good("regenerate --pairs @placed --out @placed-again")).out, /4 of 4 images/);
+  assert.deepEqual(pictures("placed-again"), pictures("placed"));
+  assert.deepEqual(manifest("placed-again"), manifest("placed"));
+  // A photograph that was changed since is found out.
+  const source = shop.file("data", first.source), before = Deno.readFileSync(source);
+  await Deno.writeFile(source, toPng({ ...await loadImage(source), data: (await loadImage(source)).data.fill(7) }));
+  const changed = await shop.run(`regenerate --pairs @pairs --image ${first.image} --out @changed`);
+  Deno.writeFileSync(source, before);
+  assert.equal(changed.code, 1);
+  assert.match(changed.err, /error: 1 of 1 images differ from those in .*: .*000\.png\n {2}hint: a source image/);
+  // What cannot be made again is told in one line.
+  const refused = [
+    ["--pairs @run", /run holds no manifest of generate/],
+    ["--pairs @pairs --image plate/test/dent/9999.png", /has no image plate\/test\/dent\/9999\.png/],
+    ["--pairs @pairs --train-run @run-else", /embeddings\.safetensors is missing/],
+    ["--pairs @pairs --masks @nowhere", /nowhere\/.*\.png/],
+  ] as const;
+  for (const [options, message] of refused) {
+    const { code, err } = await shop.run(`regenerate ${options} --out @refused`);
+    assert.equal(code, 1, err);
+    assert.match(err, message);
+    assert.equal(exists(shop.file("refused")), false, options);
+  }
 });

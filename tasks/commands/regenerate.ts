@@ -1,0 +1,83 @@
+/** `regenerate`: pairs of a manifest made again, and held against those that are there. */
+import { UserError } from "../../src/errors.ts";
+import { defineCommand } from "../command.ts";
+import { openBase } from "../device.ts";
+import { fitGenerationTo, memoryBudget } from "../jobs/memory.ts";
+import { recordedSettings, remakePairs } from "../jobs/regeneration.ts";
+import { readEmbedding } from "../jobs/training.ts";
+import generate from "./generate.ts";
+import * as shared from "./shared.ts";
+
+/** A place that the run's own settings name; files may have been moved since. */
+function place(description: string) {
+  return { type: "string", value: "folder", description, otherwise: "as in the run's settings" } as const;
+}
+
+export default defineCommand({
+  name: "regenerate",
+  summary: "Makes pairs of a manifest again, byte for byte, and says whether they are the same.",
+  details:
+    "Reads manifest.jsonl and config.json of a run of generate, makes the images that are asked for from their source, " +
+    "mask, seed and settings, and compares their bytes with the run's. Exits with 1 where one differs.",
+  runFolder: true,
+  gpu: true,
+  flags: {
+    pairs: {
+      type: "string",
+      value: "folder",
+      description: "Run folder of generate.",
+      required: true,
+    },
+    image: {
+      type: "list",
+      value: "file",
+      description: "Only these images, named as in the manifest: bolt/test/crack/0003.png.",
+      otherwise: "every one",
+    },
+    data: place("The data set that the run took its normal images from."),
+    trainRun: place("Run folder of train."),
+    masks: place("Folder of the masks that the defects were drawn into."),
+    model: place("Model folder."),
+    batchSize: shared.batchSize,
+    memory: shared.memory,
+  },
+  examples: [
+    "--pairs runs/pairs --image bolt/test/crack/0003.png --out runs/again",
+    "--pairs runs/pairs --data /mnt/photos --out runs/again",
+  ],
+  async run({ pairs, image, batchSize, memory, ...given }, context) {
+    const { records, config } = await recordedSettings(pairs, image, generate.flags);
+    const places = { ...config, ...Object.fromEntries(Object.entries(given).filter(([, path]) => path !== undefined)) };
+    const { data, trainRun, masks, model, officialSplit } = places;
+    if (data === undefined || trainRun === undefined) {
+      throw new UserError(
+        `${pairs} holds no config.json of generate`,
+        "give --data and --train-run, and --masks and --model where the run had them",
+      );
+    }
+    const base = await openBase(model);
+    const { embedding, sha256 } = await readEmbedding(trainRun, "train", base);
+    const budget = memoryBudget(memory, base.gpu.info);
+    await remakePairs(records, {
+      pairs,
+      data,
+      masks,
+      officialSplit,
+      base,
+      embedding,
+      embeddingHash: sha256,
+      // The most that the budget holds, for each group of pairs with the same settings.
+      batch: ({ guidance, sampler, reweighting }) =>
+        fitGenerationTo(
+          budget,
+          base.config,
+          {
+            ...{ batch: batchSize, guidance, sampler, reweighting, tokens: embedding.tokens },
+            spatial: embedding.spatial?.config,
+          },
+          base.gpu.device,
+          context,
+        ),
+    }, context);
+  },
+});
