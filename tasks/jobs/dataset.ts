@@ -1,9 +1,11 @@
 /** Opening a data set for a command: its parts and defects, filtered by name, and their training pairs decoded. */
 
-import { relative } from "node:path";
+import { join, relative } from "node:path";
 import type { LabelledSample } from "../../src/anomaly/training_set.ts";
 import { type Defect, loadPair, type Part, scanDataset } from "../../src/data/mvtec.ts";
 import { UserError } from "../../src/errors.ts";
+import { partsFolder } from "../assets.ts";
+import { readJson } from "./files.ts";
 
 /** Flags that choose from a data set. */
 export interface Selection {
@@ -73,4 +75,35 @@ export async function trainingSamples(kinds: readonly Kind[]): Promise<LabelledS
 /** A path as the manifest names it: relative to the data set, with forward slashes. */
 export function nameIn(data: string, path: string): string {
   return relative(data, path).replaceAll("\\", "/");
+}
+
+/**
+ * Folder of a run's data set: where the user says that it is now, else where the run found it.
+ * @param config the run's settings
+ * @returns undefined where it is no longer there
+ */
+export function dataOf(config: Readonly<Record<string, unknown>>, given: string | undefined): string | undefined {
+  if (given !== undefined) return given;
+  const path = config.command === "demo" ? partsFolder() : config.data;
+  try {
+    return typeof path === "string" && Deno.statSync(path).isDirectory ? path : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Folder of a demo's pairs, below the demo's. */
+export const DEMO_PAIRS = "pairs";
+
+/**
+ * Where the pairs of a run and its data set lie. A demo has its pairs in a folder of its own.
+ * @param given the data set's folder if the user names it
+ */
+export async function pairsOfRun(
+  folder: string,
+  given: string | undefined,
+): Promise<{ pairs: string; data: string | undefined; config: Readonly<Record<string, unknown>> }> {
+  const config = await readJson<Record<string, unknown>>(join(folder, "config.json")) ?? {};
+  const pairs = config.command === "demo" ? join(folder, DEMO_PAIRS) : folder;
+  return { pairs, data: dataOf(config, given), config };
 }

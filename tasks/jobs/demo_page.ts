@@ -4,12 +4,12 @@ import { join } from "node:path";
 import type { BaseModel } from "../../src/anomaly/base_model.ts";
 import { demoPage } from "../../src/report/demo_page.ts";
 import { readJsonLines } from "../run_folder.ts";
-import type { Kind } from "./dataset.ts";
+import { DEMO_PAIRS, type Kind } from "./dataset.ts";
 import { reportPairs } from "./report_pairs.ts";
 import type { LossRecord } from "./training.ts";
 
 /** Folders of the demo's stages in its run folder. */
-export const STAGES = { train: "train", trainMasks: "train-masks", masks: "masks", pairs: "pairs" } as const;
+export const STAGES = { train: "train", trainMasks: "train-masks", masks: "masks", pairs: DEMO_PAIRS } as const;
 
 /** What the demo's two trainings learn. */
 export const LEARNED = [

@@ -21,9 +21,9 @@ import {
   versusSection,
 } from "../../src/report/sections.ts";
 import { AVERAGE, type ComparisonTable } from "../../src/report/tables.ts";
-import { partsFolder } from "../assets.ts";
 import type { Context } from "../command.ts";
 import { readJsonLines } from "../run_folder.ts";
+import { dataOf } from "./dataset.ts";
 import { LEARNED, STAGES } from "./demo_page.ts";
 import { existsFile, readJson } from "./files.ts";
 import type { KindSummary } from "./pair_summary.ts";
@@ -83,17 +83,6 @@ export function nameAndFolder(word: string): { name: string; folder: string } {
   const at = word.indexOf("=");
   if (at > 0 && !/[\\/]/.test(word.slice(0, at))) return { name: word.slice(0, at), folder: word.slice(at + 1) };
   return { name: basename(resolve(word)), folder: word };
-}
-
-/** Folder of the run's data set: where it was, or where the user says it is now. */
-function dataOf(config: Record<string, unknown>, given: string | undefined): string | undefined {
-  if (given !== undefined) return given;
-  const path = config.command === "demo" ? partsFolder() : config.data;
-  try {
-    return typeof path === "string" && Deno.statSync(path).isDirectory ? path : undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 /** The losses of a training as a curve. */
