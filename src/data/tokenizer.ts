@@ -14,7 +14,7 @@ const ideograph = /[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u{20000}-\u{2a6df}\u
 
 /** Lower-case words and single punctuation marks, accents stripped. */
 export function splitWords(text: string): string[] {
-  const plain = text.replace(/[\t\n\r]/g, " ").replace(/[\p{Cc}\p{Cf}\ufffd]/gu, "").toLowerCase()
+  const plain = text.replace(/[\t\n\r]/g, " ").replace(/[\p{Cc}\p{Cf}\p{Co}\ufffd]/gu, "").toLowerCase()
     .normalize("NFD").replace(/\p{Mn}/gu, "");
   let spaced = "";
   for (const sign of plain) spaced += punctuation.test(sign) || ideograph.test(sign) ? ` ${sign} ` : sign;

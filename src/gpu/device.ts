@@ -43,6 +43,12 @@ export interface GpuOptions {
 /** Largest total of released buffers that the pool keeps for the next plan, in bytes. */
 const POOL_BYTES = 512 * 2 ** 20;
 
+/**
+ * Most bytes of writes that wait for a submit. WebGPU keeps a second copy of each until then: a model's weights, written
+ * before the first run, would take twice their memory.
+ */
+const WAITING_BYTES = 64 * 2 ** 20;
+
 /** An open WebGPU device. Dispose of it when done; buffers that are still out are destroyed with it. */
 export class Gpu implements Disposable {
   /** WebGPU's handle. */
@@ -57,6 +63,7 @@ export class Gpu implements Disposable {
   #layouts = new Map<string, GPUBindGroupLayout>();
   #free = new Map<number, GPUBuffer[]>();
   #pooled = 0;
+  #waiting = 0;
   #owned = new Set<GPUBuffer>();
   #allocated = 0;
   #peak = 0;
@@ -226,6 +233,10 @@ export class Gpu implements Disposable {
   /** Writes `data` into the front of a buffer. Length in bytes is a multiple of 4. */
   write(buffer: GPUBuffer, data: Float32Array | Uint32Array | Int32Array): void {
     this.device.queue.writeBuffer(buffer, 0, data as BufferSource);
+    this.#waiting += data.byteLength;
+    if (this.#waiting < WAITING_BYTES) return;
+    this.device.queue.submit([]);
+    this.#waiting = 0;
   }
 
   /** Reads `bytes` bytes of each buffer, in one round trip (a trip costs about 11 ms in Deno, whatever its size). */

@@ -1,0 +1,26 @@
+/** What the device does between programs: uploads. */
+import assert from "node:assert/strict";
+import { Gpu } from "../../src/gpu/device.ts";
+
+Deno.test({
+  name: "large uploads do not wait for the next run, where WebGPU would keep each of them twice",
+  sanitizeResources: false,
+  async fn() {
+    using gpu = await Gpu.open();
+    const { queue } = gpu.device, submit = queue.submit.bind(queue), values = new Float32Array(4 * 2 ** 20);
+    let submits = 0;
+    queue.submit = (commands) => {
+      submits++;
+      submit(commands);
+    };
+    const buffers = Array.from({ length: 12 }, (_, i) => {
+      const buffer = gpu.acquire(values.byteLength, `weights ${i}`);
+      gpu.write(buffer, values.fill(i));
+      return buffer;
+    });
+    assert.equal(submits, 3); // 12 × 16 MiB
+    const read = await gpu.read(buffers.map((buffer) => ({ buffer, bytes: 4 })));
+    assert.deepEqual(read.map((bytes) => new Float32Array(bytes)[0]), buffers.map((_, i) => i));
+    for (const buffer of buffers) gpu.release(buffer);
+  },
+});
