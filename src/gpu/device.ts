@@ -76,7 +76,13 @@ export class Gpu implements Disposable {
     this.hasTimestamps = device.features.has("timestamp-query");
     device.addEventListener("uncapturederror", (event) => {
       event.preventDefault();
-      this.#failure ??= new Error(`GPU: ${(event as GPUUncapturedErrorEvent).error.message}`);
+      const { error } = event as GPUUncapturedErrorEvent;
+      this.#failure ??= error instanceof GPUOutOfMemoryError
+        ? new UserError(
+          `the graphics adapter has no memory left, with ${(this.#allocated / 2 ** 30).toFixed(1)} GiB in use`,
+          "end other programs that use it, or keep to less with --memory; what was finished is saved: --resume goes on",
+        )
+        : new Error(`GPU: ${error.message}`);
     });
     device.lost.then((lost) => {
       if (this.#closed) return;

@@ -1,8 +1,9 @@
 /** `generate`: image-mask pairs by blended latent diffusion with adaptive attention re-weighting (paper section 3.3). */
+import { planGeneration } from "../../src/anomaly/budget.ts";
 import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
 import { learnedKinds } from "../jobs/dataset.ts";
-import { fitGenerationTo, memoryBudget } from "../jobs/memory.ts";
+import { fitGenerationTo, jobBudget } from "../jobs/memory.ts";
 import { makePairs } from "../jobs/pairs.ts";
 import { readEmbedding } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
@@ -143,7 +144,7 @@ export default defineCommand({
       tokens: embedding.tokens,
       spatial: embedding.spatial?.config,
     };
-    const budget = memoryBudget(options.memory, base.gpu.info);
+    const budget = await jobBudget(options.memory, base.gpu, () => planGeneration(base.config, sampling));
     const batch = fitGenerationTo(budget, base.config, sampling, base.gpu.device, context);
     await makePairs(kinds, {
       data: options.data,

@@ -1,10 +1,11 @@
 /** `generate-masks`: masks sampled from the mask embeddings, or made by moving the real ones, filtered and topped up. */
+import { planGeneration } from "../../src/anomaly/budget.ts";
 import { UserError } from "../../src/errors.ts";
 import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
 import { learnedKinds, openKinds } from "../jobs/dataset.ts";
 import { makeMasks } from "../jobs/masks.ts";
-import { fitGenerationTo, memoryBudget } from "../jobs/memory.ts";
+import { fitGenerationTo, jobBudget } from "../jobs/memory.ts";
 import { readEmbedding } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
 
@@ -129,7 +130,7 @@ export default defineCommand({
         reweighting: "off",
         tokens: embedding.tokens,
       } as const;
-      const budget = memoryBudget(options.memory, base.gpu.info);
+      const budget = await jobBudget(options.memory, base.gpu, () => planGeneration(base.config, sizes));
       const batch = fitGenerationTo(budget, base.config, sizes, base.gpu.device, context);
       sampling = {
         base,

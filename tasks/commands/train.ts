@@ -1,4 +1,5 @@
 /** `train`: all anomaly embeddings and one spatial encoder at once (masked textual inversion, paper section 3.2). */
+import { planTraining } from "../../src/anomaly/budget.ts";
 import { Inversion, spatialConfigOf } from "../../src/anomaly/inversion.ts";
 import { defectItems } from "../../src/anomaly/training_set.ts";
 import { promptTemplates } from "../../src/data/prompts.ts";
@@ -6,7 +7,7 @@ import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
 import { UsageError } from "../errors.ts";
 import { openKinds, trainingSamples } from "../jobs/dataset.ts";
-import { fitTrainingTo, memoryBudget } from "../jobs/memory.ts";
+import { fitTrainingTo, jobBudget } from "../jobs/memory.ts";
 import { encodeViews, train, unmasked } from "../jobs/training.ts";
 import { validationSheet } from "../jobs/validation.ts";
 import * as shared from "./shared.ts";
@@ -147,7 +148,7 @@ export default defineCommand({
         "the light encoder has no batch norms",
       );
     }
-    const base = await openBase(options.model), budget = memoryBudget(options.memory, base.gpu.info);
+    const base = await openBase(options.model);
     const kinds = openKinds(options), samples = await trainingSamples(kinds);
     const area = options.lossNormalization === "area";
     const spatial = spatialConfigOf(
@@ -156,6 +157,7 @@ export default defineCommand({
       base.side,
     );
     const sizes = { batch: options.trainBatchSize, tokens: options.numVectors, spatial, area, kinds: kinds.length };
+    const budget = await jobBudget(options.memory, base.gpu, () => planTraining(base.config, sizes));
     const fitted = fitTrainingTo(budget, options.memory !== undefined, base.config, sizes, base.gpu.device, context);
     const rates = shared.rates(options, options.learningRate, options.encoderLearningRate);
     context.log(`learning rates: embeddings ${rates.learningRate}, spatial encoder ${rates.encoderLearningRate}`);

@@ -1,11 +1,12 @@
 /** `train-masks`: one mask embedding for each kind of defect by textual inversion (paper section 3.4). */
+import { planTraining } from "../../src/anomaly/budget.ts";
 import { Inversion } from "../../src/anomaly/inversion.ts";
 import { maskItems } from "../../src/anomaly/training_set.ts";
 import { promptTemplates } from "../../src/data/prompts.ts";
 import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
 import { openKinds, trainingSamples } from "../jobs/dataset.ts";
-import { fitTrainingTo, memoryBudget } from "../jobs/memory.ts";
+import { fitTrainingTo, jobBudget } from "../jobs/memory.ts";
 import { encodeViews, train } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
 
@@ -85,10 +86,11 @@ export default defineCommand({
   },
   examples: ["--data photos --out runs/photos-masks"],
   async run(options, context) {
-    const base = await openBase(options.model), budget = memoryBudget(options.memory, base.gpu.info);
+    const base = await openBase(options.model);
     const kinds = openKinds(options), samples = await trainingSamples(kinds);
     const area = options.lossNormalization === "area";
     const sizes = { batch: options.trainBatchSize, tokens: options.numVectors, area, kinds: kinds.length };
+    const budget = await jobBudget(options.memory, base.gpu, () => planTraining(base.config, sizes));
     const fitted = fitTrainingTo(budget, options.memory !== undefined, base.config, sizes, base.gpu.device, context);
     const rates = shared.rates(options, options.learningRate, options.learningRate);
     context.log(`learning rate ${rates.learningRate}`);

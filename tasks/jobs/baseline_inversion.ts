@@ -7,6 +7,7 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import type { BaseModel } from "../../src/anomaly/base_model.ts";
+import { planGeneration, planTraining } from "../../src/anomaly/budget.ts";
 import { type AnomalyEmbedding, decodeEmbedding } from "../../src/anomaly/embedding.ts";
 import { Inversion } from "../../src/anomaly/inversion.ts";
 import type { ReweightingForm } from "../../src/anomaly/sampler.ts";
@@ -17,7 +18,7 @@ import { UserError } from "../../src/errors.ts";
 import type { Context } from "../command.ts";
 import { type Kind, trainingSamples } from "./dataset.ts";
 import { existsFile, readProduct } from "./files.ts";
-import { fitGenerationTo, fitTrainingTo, memoryBudget } from "./memory.ts";
+import { fitGenerationTo, fitTrainingTo, jobBudget } from "./memory.ts";
 import { makePairs } from "./pairs.ts";
 import { EMBEDDINGS, encodeViews, train, unmasked } from "./training.ts";
 
@@ -92,7 +93,7 @@ export async function makeInversionBaseline(
     reweighting: preset.reweighting,
     tokens: embedding.tokens,
   };
-  const budget = memoryBudget(run.memory, base.gpu.info);
+  const budget = await jobBudget(run.memory, base.gpu, () => planGeneration(base.config, sizes));
   const batch = fitGenerationTo(budget, base.config, sizes, base.gpu.device, context);
   await makePairs(kinds, {
     data: run.data,
@@ -122,8 +123,8 @@ export async function makeInversionBaseline(
 /** Learns the tokens of every kind and leaves them in the run folder. */
 async function learn(base: BaseModel, kinds: readonly Kind[], run: InversionRun, context: Context): Promise<void> {
   const { maskedLoss } = inversionPresets[run.method];
-  const budget = memoryBudget(run.memory, base.gpu.info);
   const sizes = { batch: run.trainBatchSize, tokens: run.numVectors, area: true, kinds: kinds.length };
+  const budget = await jobBudget(run.memory, base.gpu, () => planTraining(base.config, sizes));
   const fitted = fitTrainingTo(budget, run.memory !== undefined, base.config, sizes, base.gpu.device, context);
   const options = { seed: run.seed, augmentation: "paper", augmentedCopies: run.augmentedCopies } as const;
   const views = await encodeViews(defectItems, base, await trainingSamples(kinds), options, "view", context);

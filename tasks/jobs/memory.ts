@@ -1,14 +1,10 @@
 /** Amounts of memory as people write them, and how much of it the device has. */
 
-import {
-  fitGeneration,
-  fitTraining,
-  type JobPlan,
-  planTraining,
-  type TrainingSizes,
-} from "../../src/anomaly/budget.ts";
+import { fitGeneration, fitTraining, type JobPlan, type TrainingSizes } from "../../src/anomaly/budget.ts";
 import type { SamplerSizes } from "../../src/anomaly/sampler_graph.ts";
 import { UserError } from "../../src/errors.ts";
+import { availableMemory } from "../../src/gpu/available_memory.ts";
+import type { Gpu } from "../../src/gpu/device.ts";
 import type { ModelConfig } from "../../src/weights/config.ts";
 import { isSoftware } from "../adapter.ts";
 import type { Context } from "../command.ts";
@@ -63,6 +59,32 @@ export function memoryBudget(given: string | undefined, info: GPUAdapterInfo): n
   return available > 0 ? SHARE * available : Infinity;
 }
 
+/** Below this a card is not asked: all have it. Drivers and what WebGPU keeps for itself take as much again at most. */
+const SMALL = 2 ** 29;
+
+/** What a job takes on the device beyond what is planned: buffers are planned to the byte, pipelines and queues are not. */
+const withOverhead = (bytes: number) => 1.05 * bytes + SMALL / 2;
+const withoutOverhead = (bytes: number) => Math.max(1, (bytes - SMALL / 2) / 1.05);
+
+/**
+ * {@linkcode memoryBudget} of a job. A card, of which nothing is known, is asked for what the job takes without limits: where
+ * it has that, there is no budget.
+ * @param gpu what it holds already counts as given
+ */
+export async function jobBudget(
+  given: string | undefined,
+  gpu: Pick<Gpu, "info" | "allocatedBytes">,
+  job: () => JobPlan,
+  ask: (bytes: number) => Promise<number> = availableMemory,
+): Promise<number> {
+  const known = memoryBudget(given, gpu.info);
+  if (known < Infinity) return known;
+  const needed = withOverhead(job().devicePeak), held = gpu.allocatedBytes, more = needed - held;
+  if (needed < SMALL || more <= 0) return Infinity;
+  const free = await ask(more);
+  return free < more ? withoutOverhead(held + free) : Infinity;
+}
+
 /** A device's limit that decides how the autoencoder works. */
 interface Device {
   readonly limits: { readonly maxStorageBufferBindingSize: number };
@@ -76,9 +98,10 @@ function refuse(job: JobPlan, budget: number): never {
 }
 
 /**
- * How a training keeps to a budget; says in one line what it does for it.
- * @param given whether the budget is a flag of the run. Only then does a batch run in parts: what is learned depends on their
- * number in its last digits, and must not depend on how much memory was free.
+ * How a training keeps to a budget; says in one line what it does for it. Blocks are computed again first, which changes
+ * nothing that is learned; a batch runs in parts only where that is not enough, which changes its last digits.
+ * @param given whether the budget is a flag of the run, not what happened to be free: then what does not fit is refused, else
+ * it is tried
  */
 export function fitTrainingTo(
   budget: number,
@@ -90,12 +113,10 @@ export function fitTrainingTo(
 ): { parts?: number; activationBudget?: number } {
   if (budget === Infinity) return {};
   const binding = limits.maxStorageBufferBindingSize;
-  const { job, parts } = given
-    ? fitTraining(config, sizes, budget, binding)
-    : { job: planTraining(config, sizes, budget, undefined, binding), parts: 1 };
+  const { job, parts } = fitTraining(config, sizes, budget, binding);
   if (!job.fits) {
     if (given) refuse(job, budget);
-    context.log(`${gib(job.devicePeak)} are needed where ${gib(budget)} are free: --memory makes it run in parts`);
+    context.log(`${gib(job.devicePeak)} are needed where ${gib(budget)} are free; it is tried`);
   }
   const again = job.phases.at(-1)!.recomputed;
   if (again || parts > 1) {
@@ -103,7 +124,11 @@ export function fitTrainingTo(
       ...(parts > 1 ? [`batches of ${sizes.batch} run in ${parts} parts`] : []),
       ...(again ? [`${again} blocks are computed again in the backward pass`] : []),
     ];
-    context.log(`to stay within ${gib(budget)}: ${how.join(", ")}`);
+    // A later run, or this one when it goes on, may find another amount free.
+    const same = parts > 1 && !given
+      ? `; --memory ${Math.floor(budget / 2 ** 20)}MiB gives the same last digits again`
+      : "";
+    context.log(`to stay within ${gib(budget)}: ${how.join(", ")}${same}`);
   }
   return { parts, activationBudget: job.activationBudget };
 }
