@@ -26,6 +26,7 @@ export default defineCommand({
     trainRun: { type: "string", value: "folder", description: "Run folder of inspect train.", required: true },
     part: { ...shared.part, otherwise: "those that the network was trained on" },
     defect: shared.defect,
+    parity: shared.parity({ groundTruth: "official" }),
     groundTruth: shared.groundTruth,
     batchSize: shared.batchSize,
     saveMaps: shared.saveMaps,

@@ -30,6 +30,9 @@ interface Sizes {
 const PAPER: Sizes = { baseWidth: 64, resolution: 256, learningRate: 1e-4, maxTrainSteps: 12600 };
 const NARROW: Sizes = { baseWidth: 8, resolution: 128, learningRate: 1e-2, maxTrainSteps: 400 };
 
+/** Steps of the official classifier: 30 times, five times every pair. */
+const classifierSteps = (pairs: number, batch: number) => Math.ceil(30 * 5 * pairs / batch);
+
 /** File that keeps what the adapter decided, so that a resumed run has the same sizes anywhere. */
 const SIZES = "sizes.json";
 
@@ -60,6 +63,15 @@ export default defineCommand({
       choices: ["localisation", "classifier"],
       default: "localisation",
     },
+    parity: shared.parity({
+      baseWidth: 64,
+      resolution: 256,
+      trainBatchSize: 8,
+      learningRate: 1e-4,
+      maxPairs: 500,
+      selection: "test-best",
+      validationSteps: 63,
+    }),
     seed: shared.seed,
     baseWidth: {
       type: "integer",
@@ -130,14 +142,15 @@ export default defineCommand({
   async run(options, context) {
     const { network, seed, trainBatchSize: batch, selection } = options, { runFolder } = context;
     const gpu = await openGpu(), kept = await runFolder.readText(SIZES);
-    const standard: Sizes = kept ? JSON.parse(kept) : isSoftware(gpu.info) ? NARROW : PAPER;
+    const official = options.parity === "official";
+    const standard: Sizes = kept ? JSON.parse(kept) : isSoftware(gpu.info) && !official ? NARROW : PAPER;
     const sizes: Sizes = {
       baseWidth: options.baseWidth ?? standard.baseWidth,
       resolution: options.resolution ?? standard.resolution,
       learningRate: options.learningRate ?? standard.learningRate,
       maxTrainSteps: options.maxTrainSteps ?? standard.maxTrainSteps,
     };
-    const { resolution: side, baseWidth, maxTrainSteps: steps, learningRate } = sizes;
+    const { resolution: side, baseWidth, learningRate } = sizes;
     if (side % SIDE_MULTIPLE[network]) {
       throw new UserError(
         `--resolution ${side} is no multiple of ${SIDE_MULTIPLE[network]}`,
@@ -151,6 +164,8 @@ export default defineCommand({
         "generate another kind, or train --network localisation",
       );
     }
+    const perPair = official && network === "classifier" && !kept && options.maxTrainSteps === undefined;
+    const steps = perPair ? classifierSteps(defects.length, batch) : sizes.maxTrainSteps;
     const tested = await testImages(kinds, parts, side, context, selection === "test-best");
     const hashes = [...normal, ...defects].map(({ hash }) => hash);
     refuseOverlap(hashes, tested);
@@ -167,7 +182,7 @@ export default defineCommand({
       ? classifierBatches(seed, batch, defects, labels)
       : localisationBatches(seed, batch, normal, defects);
     using learner = new Learner(gpu, config, parameters, batches, { side, batch, steps, learningRate });
-    await runFolder.write(SIZES, `${JSON.stringify(sizes, null, 2)}\n`);
+    await runFolder.write(SIZES, `${JSON.stringify({ ...sizes, maxTrainSteps: steps }, null, 2)}\n`);
     const count = [...parameters.variables.values()].reduce((sum, v) => sum + v.shape.reduce((a, b) => a * b, 1), 0);
     context.log(
       `${(count / 1e6).toFixed(2)} M parameters at ${side}×${side}, ${(learner.report.flops / 1e9).toFixed(1)} GFLOP ` +

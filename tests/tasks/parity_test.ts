@@ -12,6 +12,8 @@ import { Gpu } from "../../src/gpu/device.ts";
 import { Random } from "../../src/random/philox.ts";
 import generate from "../../tasks/commands/generate.ts";
 import generateMasks from "../../tasks/commands/generate_masks.ts";
+import inspectTest from "../../tasks/commands/inspect_test.ts";
+import inspectTrain from "../../tasks/commands/inspect_train.ts";
 import { rates } from "../../tasks/commands/shared.ts";
 import train from "../../tasks/commands/train.ts";
 import trainMasks from "../../tasks/commands/train_masks.ts";
@@ -41,9 +43,14 @@ const fake = {
   encode: (images: readonly Float32Array[]) => Promise.resolve([...images]),
 } as unknown as BaseModel;
 
-for (const { name, flags } of [train, trainMasks, generate, generateMasks] as { name: string; flags: Flags }[]) {
+for (
+  const { name, flags } of [train, trainMasks, generate, generateMasks, inspectTrain, inspectTest] as {
+    name: string;
+    flags: Flags;
+  }[]
+) {
   Deno.test(`${name} --parity official sets what it implies; flags beside it win`, () => {
-    const { official } = flags.parity.implies!, needed = { data: "d", trainRun: "t" };
+    const { official } = flags.parity.implies!, needed = { data: "d", trainRun: "t", pairs: "p" };
     const options = complete(flags, needed, { parity: "official" });
     for (const [key, value] of Object.entries(official)) {
       assert.ok(key in flags, `${key} is no flag`);
