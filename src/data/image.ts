@@ -7,6 +7,7 @@ import { Image as Decoder } from "imagescript";
 import { UserError } from "../errors.ts";
 import { replaceFile, writeAll } from "../weights/atomic.ts";
 import { bmpSize, decodeBmp, isBmp } from "./bmp.ts";
+import { isTurned, jpegOrientation, upright } from "./exif.ts";
 import { encodePng } from "./png.ts";
 
 /** An RGB image, rows from the top left, channels last. */
@@ -68,7 +69,7 @@ const broken = (label: string) =>
   new UserError(`${label}: the image is broken`, "open it in a viewer, or copy it again");
 
 /**
- * Width and height from the header, without decoding.
+ * Width and height from the header, without decoding; those of a photograph that was turned are the viewer's.
  * @throws {UserError} naming the file if it is no image or has no pixels
  */
 export function sizeOfImage(bytes: Uint8Array, label: string): { width: number; height: number } {
@@ -82,7 +83,8 @@ export function sizeOfImage(bytes: Uint8Array, label: string): { width: number; 
       const marker = view.getUint8(at + 1);
       if (marker === 0xff) at += 1;
       else if (marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker)) {
-        size = { width: view.getUint16(at + 7), height: view.getUint16(at + 5) };
+        const [height, width] = [view.getUint16(at + 5), view.getUint16(at + 7)];
+        size = isTurned(jpegOrientation(bytes)) ? { width: height, height: width } : { width, height };
       } else at += 2 + view.getUint16(at + 2);
     }
   } catch {
@@ -112,9 +114,10 @@ async function decodeRgba(
   const { width, height } = sizeOfImage(bytes, label);
   try {
     if (isBmp(bytes)) return decodeBmp(bytes);
-    const { bitmap } = await Decoder.decode(bytes);
+    const image = await Decoder.decode(bytes), { bitmap } = image;
     if (bitmap.length !== width * height * 4) throw new Error("pixels are missing");
-    return { width, height, data: bitmap };
+    const orientation = kindOf(bytes) === "jpeg" ? jpegOrientation(bytes) : 1;
+    return { width, height, data: upright(bitmap, image.width, image.height, 4, orientation) };
   } catch (error) {
     if (isBmp(bytes)) throw new UserError(`${label}: ${(error as Error).message}`);
     throw broken(label);
@@ -122,7 +125,8 @@ async function decodeRgba(
 }
 
 /**
- * Decodes an image to RGB: grey is repeated in all three channels, transparency is laid over black.
+ * Decodes an image to RGB: grey is repeated in all three channels, transparency is laid over black, a photograph is turned
+ * as its camera noted.
  * @param label the file's name, for error messages
  * @throws {UserError} if the bytes are not an image, are broken, or have no pixels
  */

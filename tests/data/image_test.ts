@@ -77,6 +77,43 @@ Deno.test("image: JPEG is read, its size found without decoding", async () => {
   assert.ok(image.data.every((value, i) => Math.abs(value - [0x33, 0x66, 0x99][i % 3]) <= 3));
 });
 
+/** A JPEG with an Exif segment that notes an orientation, in either byte order. */
+function oriented(jpeg: Uint8Array, orientation: number, little: boolean): Uint8Array {
+  const segment = new Uint8Array(36), view = new DataView(segment.buffer);
+  segment.set([0xff, 0xe1, 0, 34, 0x45, 0x78, 0x69, 0x66, 0, 0, ...(little ? [0x49, 0x49] : [0x4d, 0x4d])]);
+  view.setUint16(12, 42, little);
+  view.setUint32(14, 8, little); // first directory
+  view.setUint16(18, 1, little); // entries
+  view.setUint16(20, 0x0112, little);
+  view.setUint16(22, 3, little);
+  view.setUint32(24, 1, little);
+  view.setUint16(28, orientation, little);
+  return Uint8Array.from([...jpeg.subarray(0, 2), ...segment, ...jpeg.subarray(2)]);
+}
+
+Deno.test("image: a photograph is turned as its camera noted", async () => {
+  // Stored: red at the start of the first row, green at its end; the rest is black.
+  const encoder = new Encoder(48, 32);
+  encoder.fill((x, y) => y > 16 ? 0x000000ff : x <= 16 ? 0xff0000ff : x > 32 ? 0x00ff00ff : 0x000000ff);
+  const jpeg = await encoder.encodeJPEG(95);
+  // Where the first row's start and end lie (Exif 2.3, table 6): top or bottom, left or right.
+  const places = ["TL TR", "TR TL", "BR BL", "BL BR", "TL BL", "TR BR", "BR TR", "BL TL"];
+  for (const [i, place] of places.entries()) {
+    for (const little of [true, false]) {
+      const bytes = oriented(jpeg, i + 1, little), { width, height, data } = await decodeImage(bytes, "x");
+      assert.deepEqual([width, height], i < 4 ? [48, 32] : [32, 48]);
+      assert.deepEqual(sizeOfImage(bytes, "x"), { width, height });
+      const corner = (name: string) => {
+        const x = name[1] === "L" ? 8 : width - 8, y = name[0] === "T" ? 8 : height - 8;
+        return [...data.subarray(3 * (y * width + x), 3 * (y * width + x) + 3)].map((v) => Math.round(v / 255));
+      };
+      const [start, end] = place.split(" ");
+      assert.deepEqual([corner(start), corner(end)], [[1, 0, 0], [0, 1, 0]], `orientation ${i + 1}`);
+    }
+  }
+  assert.deepEqual(sizeOfImage(oriented(jpeg, 9, true), "x"), { width: 48, height: 32 }, "no such orientation");
+});
+
 Deno.test("image: bitmaps of 1, 4, 8, 24 and 32 bits, from below and from above", async () => {
   const palette = [0, 0, 0, 0, 3, 2, 1, 0]; // blue first
   assert.deepEqual(await one(bmp(2, 1, 1, palette, [0x40, 0, 0, 0])), [0, 0, 0, 1, 2, 3]);
