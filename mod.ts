@@ -39,17 +39,19 @@
  * for (const { name, train } of wood.defects) {
  *   for (const pair of train) samples.push({ key: `wood+${name}`, ...await loadPair(pair) });
  * }
- * const items = await defectItems(base, samples, { seed: 0, copies: 24, augmentation: "paper", latentMask: "maxPool" });
+ * const view = { window: "mask", zoom: 2 } as const; // windows around the defects, enlarged where they are small
+ * const options = { seed: 0, copies: 24, augmentation: "paper", latentMask: "maxPool", view } as const;
+ * const items = await defectItems(base, samples, options);
  * using inversion = new Inversion(base, items, {
  *   tokens: 8, spatialTokens: 4, batch: 4, steps: 800, seed: 0, learningRate: 0.005, encoderLearningRate: 0.001,
- *   initializerToken: "defect", area: true, templates: promptTemplates,
+ *   initializerToken: "defect", area: true, view, templates: promptTemplates,
  * });
  * while (inversion.steps < 800) console.log(await inversion.advance(inversion.steps + 50));
  * const embedding = await inversion.embedding();
  * Deno.writeFileSync("embeddings.safetensors", encodeEmbedding(embedding));
  *
  * using generator = new PairGenerator(base, embedding, {
- *   batch: 4, steps: 50, eta: 1, guidance: 3, reweighting: "official", seed: 0, feather: 3, window: "whole",
+ *   batch: 4, steps: 50, eta: 1, guidance: 3, reweighting: "official", seed: 0, feather: 3, ...view,
  *   keepDetail: true, minChange: 0.01, maxAttempts: 3, latentMask: "maxPool",
  * });
  * const source = await loadImage(wood.good[0]), mask = await loadMask("my-mask.png");
@@ -119,6 +121,7 @@ export {
   maskItems,
   type TrainingSetOptions,
 } from "./src/anomaly/training_set.ts";
+export type { View } from "./src/anomaly/windows.ts";
 
 export {
   detectionFigures,

@@ -74,6 +74,7 @@ export const pairSettings: PairSettings = {
   seed: 1,
   feather: 3,
   window: "whole",
+  zoom: 1,
   keepDetail: true,
   minChange: 0,
   maxAttempts: 1,

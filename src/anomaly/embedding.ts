@@ -13,6 +13,7 @@ import {
 import { type LightSpatialConfig, lightSpatialEncoder } from "../models/spatial_encoder.ts";
 import type { Parameters, Stored } from "../nn/parameters.ts";
 import { encodeSafetensors, Safetensors, type TensorToWrite } from "../weights/safetensors.ts";
+import type { View } from "./windows.ts";
 
 /** Sizes of a spatial encoder. */
 export type SpatialConfig = LightSpatialConfig | OfficialSpatialConfig;
@@ -37,13 +38,15 @@ export interface AnomalyEmbedding {
   readonly spatial?: { readonly config: SpatialConfig; readonly parameters: ReadonlyMap<string, Stored> };
   /** SHA-256 of the base model it belongs to. */
   readonly model: string;
+  /** What the model saw of the pictures; the whole of them where left out. */
+  readonly view?: View;
 }
 
 const PREFIX = "embeddings.";
 
 /** Bytes of an embedding file. */
 export function encodeEmbedding(embedding: AnomalyEmbedding): Uint8Array<ArrayBuffer> {
-  const { keys, tokens, width, table, spatial, model } = embedding;
+  const { keys, tokens, width, table, spatial, model, view } = embedding;
   const tensors: Record<string, TensorToWrite> = {};
   keys.forEach((key, i) => {
     const data = table.slice(i * tokens * width, (i + 1) * tokens * width);
@@ -54,6 +57,7 @@ export function encodeEmbedding(embedding: AnomalyEmbedding): Uint8Array<ArrayBu
     format: "anomalydiffusion-embedding",
     model,
     ...(spatial ? { spatial: JSON.stringify(spatial.config) } : {}),
+    ...(view ? { view: JSON.stringify(view) } : {}),
   });
 }
 
@@ -82,7 +86,9 @@ export function decodeEmbedding(bytes: Uint8Array, label: string): AnomalyEmbedd
     ) => [name, { shape: file.info(name).shape, data: file.float32(name) }]),
   );
   const spatial = file.metadata.spatial ? { config: JSON.parse(file.metadata.spatial), parameters } : undefined;
-  return { keys: names.map((n) => n.slice(PREFIX.length)), tokens, width, table, spatial, model: file.metadata.model };
+  const keys = names.map((name) => name.slice(PREFIX.length)), { model } = file.metadata;
+  const view = file.metadata.view ? JSON.parse(file.metadata.view) : undefined;
+  return { keys, tokens, width, table, spatial, model, view };
 }
 
 /**

@@ -40,3 +40,15 @@ export function pairFigures(source: Image, result: Image, mask: Mask, opacity: F
     changedShare: maskPixels ? visible / maskPixels : 0,
   };
 }
+
+/** Figures of a mask in several windows: means over all of its pixels, of which each window holds `sizes`. */
+export function joinFigures(parts: readonly PairFigures[], sizes: readonly number[]): PairFigures {
+  const total = sizes.reduce((sum, size) => sum + size, 0);
+  const mean = (name: keyof PairFigures) =>
+    total ? parts.reduce((sum, part, i) => sum + part[name] * sizes[i], 0) / total : 0;
+  return {
+    changeInside: mean("changeInside"),
+    changeOutside: mean("changeOutside"),
+    changedShare: mean("changedShare"),
+  };
+}

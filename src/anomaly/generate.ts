@@ -12,10 +12,11 @@ import type { PlanReport } from "../graph/plan.ts";
 import { Random } from "../random/philox.ts";
 import type { BaseModel } from "./base_model.ts";
 import { type AnomalyEmbedding, tokensOf } from "./embedding.ts";
-import { type PairFigures, pairFigures } from "./figures.ts";
+import { joinFigures, type PairFigures, pairFigures } from "./figures.ts";
 import { maskOfPicture } from "./masks.ts";
-import { composite, crop, featherMask, maskWindow, putBack, wholeWindow } from "./paste.ts";
+import { composite, featherMask } from "./paste.ts";
 import { Sampler, type SamplerSettings } from "./sampler.ts";
+import { crop, type Place, placesOf, putBack, type View } from "./windows.ts";
 
 /** What to make one pair from. */
 export interface PairJob {
@@ -44,11 +45,9 @@ export interface GeneratedPair {
 }
 
 /** Settings of pair generation. */
-export interface PairSettings extends SamplerSettings {
+export interface PairSettings extends SamplerSettings, View {
   /** Pixels over which a defect fades into its surroundings, at the model's resolution. */
   readonly feather: number;
-  /** `whole`: the model sees the whole image; `mask`: a square around the mask at native resolution. */
-  readonly window: "whole" | "mask";
   /** Give back fine texture that the autoencoder loses. */
   readonly keepDetail: boolean;
   /** Least mean change inside the mask, 0 … 1, for a pair to pass. */
@@ -64,6 +63,20 @@ interface Attempt {
   readonly job: PairJob;
   readonly attempt: number;
   readonly best?: GeneratedPair;
+}
+
+/** One place of a job's mask, as the model is given it. */
+interface Patch {
+  readonly of: Attempt;
+  readonly window: Place["window"];
+  /** The place's pixels in its window. */
+  readonly maskView: Mask;
+  /** Names its random numbers, with the seed, the job's index and the attempt. */
+  readonly name: string;
+  /** [side, side, 3] in [−1, 1]. */
+  readonly picture: Float32Array;
+  /** [side, side]. */
+  readonly mask: Float32Array;
 }
 
 /** Makes pairs with one embedding. */
@@ -118,53 +131,80 @@ export class PairGenerator implements Disposable {
   }
 
   async #make(batch: readonly Attempt[], onStep?: () => void): Promise<GeneratedPair[]> {
-    const base = this.#base, { side, latentSide } = base, settings = this.#settings;
-    const prompt = base.prompt(plainPrompt);
-    const places = batch.map(({ job: { source, mask } }) => {
-      const window = settings.window === "whole" ? wholeWindow(source) : maskWindow(mask, side);
-      const view = crop(source, window), maskView = crop(mask, window);
-      const shrink = settings.latentMask === "official" ? resizeMaskOfficial : resizeMask;
-      return { window, view, maskView, small: shrink(maskView, side, side) };
-    });
-    const moments = await base.encode(places.map(({ view }) => toTensor(resize(view, side, side, "bicubic"))));
-    const backgrounds = moments.map((m, i) => {
-      const { job: { key, index } } = batch[i];
-      return base.sampleLatent(m, new Random(settings.seed, `encode/${key}`, index).normals(base.latentSize));
-    });
-    const latents = await this.#sampler.sample(
-      batch.map(({ job, attempt }, i) => {
-        const mask = Float32Array.from(places[i].small.data);
-        return {
-          stream: `pair/${job.key}`,
-          index: job.index,
-          attempt,
-          prompt,
-          tokens: tokensOf(this.#embedding, job.key),
-          mask,
-          latentMask: latentMask(mask, [1, side, side], [latentSide, latentSide], settings.latentMask),
-          background: backgrounds[i],
-        };
-      }),
-      onStep,
+    const { side } = this.#base, settings = this.#settings;
+    const patches = batch.flatMap((attempt) =>
+      placesOf(attempt.job.mask, side, settings).map((place, number) => this.#patch(attempt, place, number))
     );
-    const decoded = (await base.decode([...latents, ...backgrounds])).map((x) => fromTensor(x, side, side));
-    return batch.map(({ job, attempt, best }, i) => {
-      const { window, view, maskView } = places[i];
-      const [generated, reconstruction] = [decoded[i], decoded[i + batch.length]].map((image) =>
-        resize(image, window.width, window.height, "bicubic")
-      );
-      const opacity = featherMask(maskView, settings.feather * Math.max(1, window.width / side));
-      const pasted = settings.pasteBack === false
-        ? generated
-        : composite(view, generated, settings.keepDetail ? reconstruction : undefined, opacity);
-      // Against the reconstruction, whose blur is no defect; the outside is checked on the pasted bytes.
-      const inside = pairFigures(reconstruction, generated, maskView, opacity);
-      const outside = pairFigures(view, pasted, maskView, opacity);
-      const figures = { ...inside, changeOutside: outside.changeOutside };
-      const accepted = figures.changeInside >= settings.minChange;
-      if (best && !accepted && best.figures.changeInside >= figures.changeInside) return best;
-      return { job, image: putBack(job.source, pasted, window), figures, attempt, accepted };
+    const drawn = await this.#draw(patches, onStep);
+    return batch.map((attempt) => {
+      const { job, best } = attempt, { source, mask } = job, figures: PairFigures[] = [], sizes: number[] = [];
+      const opacity = new Float32Array(mask.data.length);
+      let image = source;
+      patches.forEach((patch, k) => {
+        if (patch.of !== attempt) return;
+        const { window, maskView } = patch;
+        const [generated, reconstruction] = drawn[k].map((x) => resize(x, window.width, window.height, "bicubic"));
+        const own = featherMask(maskView, settings.feather * Math.max(window.width, window.height) / side);
+        const pasted = settings.pasteBack === false
+          ? generated
+          : composite(crop(image, window), generated, settings.keepDetail ? reconstruction : undefined, own);
+        image = putBack(image, pasted, window);
+        own.forEach((value, i) => {
+          const at = (window.y + Math.floor(i / window.width)) * mask.width + window.x + i % window.width;
+          opacity[at] = Math.max(opacity[at], value);
+        });
+        // Against the reconstruction, whose blur is no defect.
+        figures.push(pairFigures(reconstruction, generated, maskView, own));
+        sizes.push(maskView.data.reduce((sum, v) => sum + v, 0));
+      });
+      // The outside is checked on the bytes that are kept.
+      const { changeOutside } = pairFigures(source, image, mask, opacity);
+      const joined = { ...joinFigures(figures, sizes), changeOutside };
+      const accepted = joined.changeInside >= settings.minChange;
+      if (best && !accepted && best.figures.changeInside >= joined.changeInside) return best;
+      return { job, image, figures: joined, attempt: attempt.attempt, accepted };
     });
+  }
+
+  /** What the model is given of one place of a job's mask. Its random numbers are named by its number: 0 has the job's own. */
+  #patch(of: Attempt, { window, mask }: Place, number: number): Patch {
+    const { side } = this.#base, { source, key } = of.job, maskView = crop(mask, window);
+    const shrink = this.#settings.latentMask === "official" ? resizeMaskOfficial : resizeMask;
+    return {
+      of,
+      window,
+      maskView,
+      name: number ? `${key}/${number}` : key,
+      picture: toTensor(resize(crop(source, window), side, side, "bicubic")),
+      mask: Float32Array.from(shrink(maskView, side, side).data),
+    };
+  }
+
+  /** For each patch the picture with the defect and the reconstruction without, at the model's resolution. */
+  async #draw(patches: readonly Patch[], onStep?: () => void): Promise<[Image, Image][]> {
+    const base = this.#base, { side, latentSide } = base, { seed, batch, latentMask: mode } = this.#settings;
+    const prompt = base.prompt(plainPrompt);
+    const moments = await base.encode(patches.map(({ picture }) => picture));
+    const backgrounds = moments.map((m, i) => {
+      const { of: { job: { index } }, name } = patches[i];
+      return base.sampleLatent(m, new Random(seed, `encode/${name}`, index).normals(base.latentSize));
+    });
+    const jobs = patches.map(({ of: { job: { key, index }, attempt }, name, mask }, i) => ({
+      stream: `pair/${name}`,
+      index,
+      attempt,
+      prompt,
+      tokens: tokensOf(this.#embedding, key),
+      mask,
+      latentMask: latentMask(mask, [1, side, side], [latentSide, latentSide], mode),
+      background: backgrounds[i],
+    }));
+    const latents: Float32Array[] = [];
+    for (let from = 0; from < jobs.length; from += batch) {
+      latents.push(...await this.#sampler.sample(jobs.slice(from, from + batch), onStep));
+    }
+    const pictures = (await base.decode([...latents, ...backgrounds])).map((x) => fromTensor(x, side, side));
+    return patches.map((_, i) => [pictures[i], pictures[i + patches.length]]);
   }
 
   /** Frees the sampler; the base model stays. */

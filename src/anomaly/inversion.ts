@@ -25,6 +25,7 @@ import { torchLayouts } from "../weights/rules.ts";
 import type { BaseModel, Prompt } from "./base_model.ts";
 import type { AnomalyEmbedding, SpatialConfig } from "./embedding.ts";
 import { inversionGraph } from "./inversion_graph.ts";
+import type { View } from "./windows.ts";
 
 /** One training picture, already a latent. */
 export interface InversionItem {
@@ -84,6 +85,8 @@ export interface InversionSettings {
   readonly parts?: number;
   /** Bytes for activations and gradients; where they do not suffice, blocks are computed again. The results do not change. */
   readonly activationBudget?: number;
+  /** What the items show of their pictures; kept with the embeddings, so that generation shows the model the same. */
+  readonly view?: View;
   /** Prompts with a placeholder `*`; one is drawn per picture and step. */
   readonly templates: readonly string[];
 }
@@ -310,7 +313,7 @@ export class Inversion implements Disposable {
 
   /** The embeddings as they are now. */
   async embedding(): Promise<AnomalyEmbedding> {
-    const { tokens } = this.settings;
+    const { tokens, view } = this.settings;
     const parameters: Map<string, Stored> = await this.#encoder.store();
     return {
       keys: this.keys,
@@ -319,6 +322,7 @@ export class Inversion implements Disposable {
       table: await this.#table.read(),
       spatial: this.#spatialConfig ? { config: this.#spatialConfig, parameters } : undefined,
       model: this.#base.sha256,
+      view,
     };
   }
 

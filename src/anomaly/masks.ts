@@ -4,6 +4,7 @@
  */
 
 import type { Image, Mask } from "../data/image.ts";
+import { labelRegions } from "../data/regions.ts";
 import type { Random } from "../random/philox.ts";
 
 /** Shape figures of a mask. */
@@ -18,27 +19,7 @@ export interface MaskFigures {
 
 /** Measures a mask. */
 export function measureMask({ width, height, data }: Mask): MaskFigures {
-  const seen = new Uint8Array(data.length), stack: number[] = [];
-  let components = 0, count = 0;
-  for (let start = 0; start < data.length; start++) {
-    if (!data[start]) continue;
-    count++;
-    if (seen[start]) continue;
-    components++;
-    seen[start] = 1;
-    stack.push(start);
-    while (stack.length) {
-      const at = stack.pop()!, x = at % width, y = Math.floor(at / width);
-      for (let dy = -1; dy <= 1; dy++) {
-        for (let dx = -1; dx <= 1; dx++) {
-          const nx = x + dx, ny = y + dy, next = ny * width + nx;
-          if (nx < 0 || ny < 0 || nx >= width || ny >= height || !data[next] || seen[next]) continue;
-          seen[next] = 1;
-          stack.push(next);
-        }
-      }
-    }
-  }
+  const { sizes } = labelRegions(data, width, height), count = sizes.reduce((sum, size) => sum + size, 0);
   let top = 0, bottom = 0, left = 0, right = 0;
   for (let x = 0; x < width; x++) {
     top += data[x];
@@ -49,7 +30,7 @@ export function measureMask({ width, height, data }: Mask): MaskFigures {
     right += data[y * width + width - 1];
   }
   const border = Math.max(top / width, bottom / width, left / height, right / height);
-  return { area: count / data.length, components, border };
+  return { area: count / data.length, components: sizes.length, border };
 }
 
 /** What a mask must satisfy. */

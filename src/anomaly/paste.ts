@@ -5,51 +5,6 @@
 
 import type { Image, Mask } from "../data/image.ts";
 
-/** A rectangle of an image in pixels. */
-export interface Window {
-  readonly x: number;
-  readonly y: number;
-  readonly width: number;
-  readonly height: number;
-}
-
-/** The whole image. */
-export function wholeWindow({ width, height }: { width: number; height: number }): Window {
-  return { x: 0, y: 0, width, height };
-}
-
-/**
- * A square around a mask, twice its extent and at least `side` pixels, inside the image where it fits: small defects in
- * large images are generated at native resolution.
- */
-export function maskWindow({ width, height, data }: Mask, side: number): Window {
-  let left = width, right = -1, top = height, bottom = -1;
-  data.forEach((v, i) => {
-    if (!v) return;
-    const x = i % width, y = Math.floor(i / width);
-    left = Math.min(left, x);
-    right = Math.max(right, x);
-    top = Math.min(top, y);
-    bottom = Math.max(bottom, y);
-  });
-  if (right < 0) return wholeWindow({ width, height });
-  const extent = Math.min(Math.max(side, 2 * (right - left + 1), 2 * (bottom - top + 1)), width, height);
-  const at = (low: number, high: number, size: number) =>
-    Math.min(Math.max(0, Math.round((low + high + 1 - extent) / 2)), size - extent);
-  return { x: at(left, right, width), y: at(top, bottom, height), width: extent, height: extent };
-}
-
-/** A window's pixels. */
-export function crop<P extends Image | Mask>(pixels: P, { x, y, width, height }: Window): P {
-  const { channels } = pixels;
-  const data = channels === 3 ? new Uint8ClampedArray(width * height * 3) : new Uint8Array(width * height);
-  for (let row = 0; row < height; row++) {
-    const from = ((y + row) * pixels.width + x) * channels;
-    data.set(pixels.data.subarray(from, from + width * channels), row * width * channels);
-  }
-  return { ...pixels, width, height, data } as P;
-}
-
 /**
  * Opacity of a paste: 1 on the mask, falling to 0 over `feather` pixels beyond it, 0 from there on. Distances by the
  * 3-4 chamfer (Borgefors 1986).
@@ -109,13 +64,4 @@ export function composite(
     }
   }
   return { ...source, data };
-}
-
-/** `image` with `part` written at a window. */
-export function putBack(image: Image, part: Image, { x, y, width, height }: Window): Image {
-  const data = image.data.slice();
-  for (let row = 0; row < height; row++) {
-    data.set(part.data.subarray(row * width * 3, (row + 1) * width * 3), ((y + row) * image.width + x) * 3);
-  }
-  return { ...image, data };
 }

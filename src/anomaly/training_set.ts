@@ -3,13 +3,21 @@
  * autoencoder is frozen and costs more than a training step.
  */
 
-import { augment, augmentOfficial, prepareSample, resizeMaskOfficial, type Sample } from "../data/augment.ts";
+import {
+  augment,
+  augmentOfficial,
+  prepareSample,
+  resizeMask,
+  resizeMaskOfficial,
+  type Sample,
+} from "../data/augment.ts";
 import { type Mask, toTensor } from "../data/image.ts";
 import { resize } from "../data/resize.ts";
 import { latentMask, type LatentMaskMode } from "../diffusion/blend.ts";
 import { Random } from "../random/philox.ts";
 import type { BaseModel } from "./base_model.ts";
 import type { InversionItem } from "./inversion.ts";
+import { crop, maskWindow, type Place, placesOf, type View, type Window } from "./windows.ts";
 
 /** A training pair with the key whose embedding it trains. */
 export interface LabelledSample extends Sample {
@@ -35,6 +43,8 @@ export interface TrainingSetOptions {
   readonly batch?: number;
   /** How a pixel mask becomes a latent mask. */
   readonly latentMask: LatentMaskMode;
+  /** What the model sees of a defect's picture, as in generation; the whole picture where left out. */
+  readonly view?: View;
 }
 
 /** Views of the pairs at the model's resolution; copy c of pair i depends on (seed, i, c) only. */
@@ -52,6 +62,57 @@ function views(samples: readonly LabelledSample[], side: number, { seed, copies,
         ...augment(large, new Random(seed, `augment/${i}`, c), { resolution: side }),
       })),
     ];
+  });
+}
+
+/** How much the side of an augmented window may differ from that of the window that generation would use. */
+const WINDOW_SPREAD = 0.15;
+
+/** A square of an image with room for turning and moving a window in it: twice the window's side, where the image has that. */
+function roomAround({ x, y, width: side }: Window, { width, height }: { width: number; height: number }): Window {
+  const extent = Math.min(2 * side, width, height);
+  const at = (from: number, size: number) =>
+    Math.min(Math.max(0, Math.round(from + (side - extent) / 2)), size - extent);
+  return { x: at(x, width), y: at(y, height), width: extent, height: extent };
+}
+
+/** One augmented view of a place of a mask: a window of about its size that holds the place, at the model's resolution. */
+function windowView({ image, mask }: Sample, { window, mask: own }: Place, side: number, random: Random) {
+  const room = roomAround(window, image), share = window.width / room.width, size = Math.round(side / share);
+  const large = prepareSample({ image: crop(image, room), mask: crop(mask, room) }, size);
+  return augment(large, random, {
+    resolution: side,
+    minCrop: Math.min(1, share * (1 - WINDOW_SPREAD)),
+    maxCrop: Math.min(1, share * (1 + WINDOW_SPREAD)),
+    keep: resizeMask(crop(own, room), size, size),
+  });
+}
+
+/** Views of the pairs in windows around their defects; as many as of whole pictures, the places in turn. */
+function windowViews(
+  samples: readonly LabelledSample[],
+  side: number,
+  { seed, copies, augmentation, view }: TrainingSetOptions,
+) {
+  return samples.flatMap((sample, i) => {
+    const { key, image, mask } = sample;
+    const plain = (window: Window) => {
+      const small = prepareSample({ image: crop(image, window), mask: crop(mask, window) }, side);
+      return { key, image: toTensor(small.image), mask: Float32Array.from(small.mask.data) };
+    };
+    if (augmentation === "off") return [plain(maskWindow(mask, Math.round(side / view!.zoom)))];
+    const places = placesOf(mask, side, view!);
+    return Array.from({ length: copies }, (_, c) => {
+      const place = places[c % places.length];
+      if (c < places.length) return plain(place.window);
+      // Where the whole image is the window, it may not be square.
+      return place.window.width === place.window.height
+        ? { key, ...windowView(sample, place, side, new Random(seed, `augment/${i}`, c)) }
+        : {
+          key,
+          ...augment(prepareSample(sample, 2 * side), new Random(seed, `augment/${i}`, c), { resolution: side }),
+        };
+    });
   });
 }
 
@@ -100,7 +161,12 @@ export async function defectItems(
   options: TrainingSetOptions,
   onItem?: () => void,
 ): Promise<InversionItem[]> {
-  const all = (options.augmentation === "official" ? officialViews : views)(samples, base.side, options);
+  const make = options.augmentation === "official"
+    ? officialViews
+    : options.view?.window === "mask"
+    ? windowViews
+    : views;
+  const all = make(samples, base.side, options);
   const moments = await base.encode(all.map((view) => view.image), onItem);
   return all.map(({ key, mask }, i) => ({
     key,

@@ -4,7 +4,7 @@
  * defect is looked at, so that what comes out is the same for every kind.
  */
 
-import type { Window } from "../anomaly/paste.ts";
+import type { Window } from "../anomaly/windows.ts";
 import type { Image } from "../data/image.ts";
 import type { Random } from "../random/philox.ts";
 import { jitter } from "./colour.ts";

@@ -3,7 +3,7 @@
  * mirrored and laid on another. The mask of the result is exactly where the piece lies.
  */
 
-import { crop, type Window } from "../anomaly/paste.ts";
+import { crop, type Window } from "../anomaly/windows.ts";
 import type { Image, Mask } from "../data/image.ts";
 import type { Random } from "../random/philox.ts";
 

@@ -5,7 +5,7 @@
  * picture in shuffled tiles.
  */
 
-import { crop, putBack } from "../anomaly/paste.ts";
+import { crop, putBack } from "../anomaly/windows.ts";
 import type { Image } from "../data/image.ts";
 import type { Random } from "../random/philox.ts";
 import { augmentTexture, jitter } from "./colour.ts";

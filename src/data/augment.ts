@@ -31,6 +31,10 @@ export interface AugmentOptions {
   rotation?: number;
   /** Least side of the crop as a part of the image's; it grows where the anomaly needs more. */
   minCrop?: number;
+  /** Greatest side of the crop, 1 where left out. */
+  maxCrop?: number;
+  /** What must stay inside, in the size of the mask; the whole mask where left out. */
+  keep?: Mask;
   horizontalFlip?: boolean;
   verticalFlip?: boolean;
   /** How often a sample is changed at all; otherwise it is only resized. */
@@ -82,10 +86,10 @@ function place(low: number, high: number, side: number, half: number, random: Ra
  * @throws {RangeError} if the sample is not square or the mask empty
  */
 export function augment({ image, mask }: Sample, random: Random, options: AugmentOptions): TrainingSample {
-  const { resolution, rotation = 20, minCrop = 0.6, horizontalFlip = true, verticalFlip = true, probability = 1 } =
-    options;
+  const { resolution, rotation = 20, minCrop = 0.6, maxCrop = 1, keep = mask } = options;
+  const { horizontalFlip = true, verticalFlip = true, probability = 1 } = options;
   const size = image.width, half = size / 2;
-  if (image.height !== size || mask.width !== size || mask.height !== size) {
+  if (image.height !== size || [mask, keep].some(({ width, height }) => width !== size || height !== size)) {
     throw new RangeError("a sample must be square");
   }
   const change = random.chance(probability);
@@ -100,8 +104,8 @@ export function augment({ image, mask }: Sample, random: Random, options: Augmen
   };
   const spread = (Math.abs(cos) + Math.abs(sin)) / 2; // half the extent of a turned pixel
   let u0 = Infinity, u1 = -Infinity, v0 = Infinity, v1 = -Infinity;
-  for (let i = 0; i < mask.data.length; i++) {
-    if (!mask.data[i]) continue;
+  for (let i = 0; i < keep.data.length; i++) {
+    if (!keep.data[i]) continue;
     const [u, v] = toView(i % size + 0.5 - half, Math.floor(i / size) + 0.5 - half);
     u0 = Math.min(u0, u - spread),
       u1 = Math.max(u1, u + spread),
@@ -109,7 +113,7 @@ export function augment({ image, mask }: Sample, random: Random, options: Augmen
       v1 = Math.max(v1, v + spread);
   }
   if (u0 === Infinity) throw new RangeError("the mask is empty");
-  const side = Math.max(change ? size * random.uniform(minCrop, 1) : size, u1 - u0, v1 - v0);
+  const side = Math.max(change ? size * random.uniform(minCrop, maxCrop) : size, u1 - u0, v1 - v0);
   const left = place(u0, u1, side, half, random), top = place(v0, v1, side, half, random);
   const step = side / resolution;
   const out: TrainingSample = { image: new Float32Array(resolution ** 2 * 3), mask: new Float32Array(resolution ** 2) };

@@ -4,7 +4,7 @@
  */
 
 import type { Mask } from "../data/image.ts";
-import { labelRegions } from "../inspection/metrics/regions.ts";
+import { labelRegions } from "../data/regions.ts";
 
 /**
  * A corner of an outline. (ox, oy) points from it into the region, so that a corner can be moved inwards; where the outline

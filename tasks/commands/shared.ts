@@ -198,6 +198,23 @@ export function numVectors(count: number) {
   } as const satisfies Flag;
 }
 
+/** What the model sees of a picture. */
+export const window = {
+  type: "string",
+  description:
+    "What the model sees: the whole image, or squares around the mask, one for each place that is far from " +
+    "the others.",
+  choices: ["whole", "mask"],
+} as const satisfies Partial<Flag>;
+
+export const zoom = {
+  type: "number",
+  description: "How much a square around a small defect is enlarged to the model's resolution; 1 stays at native " +
+    "resolution. Only with --window mask.",
+  min: 1,
+  max: 8,
+} as const satisfies Partial<Flag>;
+
 /** How many views the few training pairs become. */
 export const augmentedCopies = {
   type: "integer",

@@ -38,6 +38,7 @@ export default defineCommand({
       lossNormalization: "official",
       latentMask: "official",
       augmentation: "official",
+      window: "whole",
       spatialEncoder: "official",
       officialBn: true,
       initializerToken: "anomaly",
@@ -109,6 +110,8 @@ export default defineCommand({
       choices: ["paper", "official", "off"],
       default: "paper",
     },
+    window: { ...shared.window, default: "mask" },
+    zoom: { ...shared.zoom, default: 2 },
     latentMask: shared.latentMask,
     augmentedCopies: shared.augmentedCopies,
     validationSteps: {
@@ -161,8 +164,10 @@ export default defineCommand({
     const fitted = fitTrainingTo(budget, options.memory !== undefined, base.config, sizes, base.gpu.device, context);
     const rates = shared.rates(options, options.learningRate, options.encoderLearningRate);
     context.log(`learning rates: embeddings ${rates.learningRate}, spatial encoder ${rates.encoderLearningRate}`);
+    const view = { window: options.window, zoom: options.zoom };
     const viewing = {
       ...options,
+      view,
       latentMask: shared.latentMaskMode(options.latentMask),
       batch: options.trainBatchSize,
     };
@@ -183,6 +188,7 @@ export default defineCommand({
       initializerNoise: options.initializerNoise,
       area,
       ...fitted,
+      view,
       templates: promptTemplates,
     });
     await train(inversion, {

@@ -72,6 +72,9 @@ export interface InversionRun {
   readonly memory?: string;
 }
 
+/** What the model sees: as `train` and `generate` have it, so that methods differ in nothing else. */
+const VIEW = { window: "mask", zoom: 2 } as const;
+
 /** Checkpoints kept while the tokens are learned. */
 const CHECKPOINTS = 2;
 
@@ -112,7 +115,7 @@ export async function makeInversionBaseline(
       reweighting: preset.reweighting,
       latentMask: "maxPool",
       feather: 3,
-      window: "whole",
+      ...VIEW,
       keepDetail: true,
       minChange: 0,
       maxAttempts: 1,
@@ -126,7 +129,8 @@ async function learn(base: BaseModel, kinds: readonly Kind[], run: InversionRun,
   const sizes = { batch: run.trainBatchSize, tokens: run.numVectors, area: true, kinds: kinds.length };
   const budget = await jobBudget(run.memory, base.gpu, () => planTraining(base.config, sizes));
   const fitted = fitTrainingTo(budget, run.memory !== undefined, base.config, sizes, base.gpu.device, context);
-  const options = { seed: run.seed, augmentation: "paper", augmentedCopies: run.augmentedCopies } as const;
+  const { seed, augmentedCopies } = run,
+    options = { seed, augmentation: "paper", augmentedCopies, view: VIEW } as const;
   const views = await encodeViews(defectItems, base, await trainingSamples(kinds), options, "view", context);
   const items = maskedLoss ? views : unmasked(views);
   using inversion = new Inversion(base, items, {
@@ -141,6 +145,7 @@ async function learn(base: BaseModel, kinds: readonly Kind[], run: InversionRun,
     initializerToken: run.initializerToken,
     area: true,
     ...fitted,
+    view: VIEW,
     templates: promptTemplates,
   });
   await train(inversion, {

@@ -15,6 +15,7 @@ import {
   maskItems,
   viewCount,
 } from "../../src/anomaly/training_set.ts";
+import type { View } from "../../src/anomaly/windows.ts";
 import type { LatentMaskMode } from "../../src/diffusion/blend.ts";
 import { UserError } from "../../src/errors.ts";
 import type { Context } from "../command.ts";
@@ -69,6 +70,8 @@ interface ViewFlags {
   readonly latentMask?: LatentMaskMode;
   /** Pictures of one training step, 4 where left out. */
   readonly batch?: number;
+  /** What the model sees of a defect's picture; the whole where left out. */
+  readonly view?: View;
 }
 
 /** The items with a loss that counts everywhere: plain textual inversion (the paper's ablation of its masked loss). */
@@ -81,7 +84,7 @@ export async function encodeViews(
   make: typeof defectItems,
   base: BaseModel,
   samples: readonly LabelledSample[],
-  { seed, augmentation, augmentedCopies, latentMask = "maxPool", batch = 4 }: ViewFlags,
+  { seed, augmentation, augmentedCopies, latentMask = "maxPool", batch = 4, view }: ViewFlags,
   unit: string,
   context: Context,
 ): Promise<InversionItem[]> {
@@ -89,7 +92,7 @@ export async function encodeViews(
   const total = viewCount(make === maskItems, samples.length, { augmentation, copies, batch });
   const progress = context.progress({ label: "encoding", total, unit });
   let done = 0;
-  const options = { seed, copies, augmentation, latentMask, batch };
+  const options = { seed, copies, augmentation, latentMask, batch, view };
   const items = await make(base, samples, options, () => progress.update(++done));
   progress.finish();
   return items;

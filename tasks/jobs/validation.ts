@@ -36,7 +36,7 @@ export async function validationSheet(
     reweighting: "off",
     seed,
     feather: 3,
-    window: "whole",
+    ...(embedding.view ?? { window: "whole", zoom: 1 }),
     keepDetail: true,
     minChange: 0,
     maxAttempts: 1,

@@ -1,7 +1,8 @@
 /** Pasting a defect back: exact bytes outside, windows inside the image, figures of change. */
 import assert from "node:assert/strict";
 import { pairFigures } from "../../src/anomaly/figures.ts";
-import { composite, crop, featherMask, maskWindow, putBack, wholeWindow } from "../../src/anomaly/paste.ts";
+import { composite, featherMask } from "../../src/anomaly/paste.ts";
+import { crop, maskWindow, putBack, wholeWindow } from "../../src/anomaly/windows.ts";
 import type { Image, Mask } from "../../src/data/image.ts";
 import { Random } from "../../src/random/philox.ts";
 

@@ -185,7 +185,17 @@ Deno.test({
       const { image: source, mask } = sample("source", 32, [8, 16, 8, 16]);
       const make = async (own: Partial<PairSettings>) => {
         using generator = new PairGenerator(base, embedding, {
-          ...{ batch: 1, steps: 4, eta: 1, guidance: 1, reweighting: "official", seed: 1, feather: 0, window: "whole" },
+          ...{
+            batch: 1,
+            steps: 4,
+            eta: 1,
+            guidance: 1,
+            reweighting: "official",
+            seed: 1,
+            feather: 0,
+            window: "whole",
+            zoom: 1,
+          },
           ...{ keepDetail: false, minChange: 0, maxAttempts: 1, latentMask: "official" },
           ...own,
         });

@@ -1,6 +1,10 @@
-/** One labelled picture of the pretraining mixture: 30 % whole parts, 60 % damaged ones, 10 % pictures of masks. */
+/**
+ * One labelled picture of the pretraining mixture: 30 % whole parts, 60 % damaged ones, 10 % pictures of masks. Or a window
+ * of one, enlarged: what the model sees where it works around a mask only (`--window mask`).
+ */
 
 import { Random } from "../../random/philox.ts";
+import { resize } from "../resize.ts";
 import { caption, maskCaption } from "./captions.ts";
 import { damage, type DefectKind, DEFECTS } from "./defects.ts";
 import { looksOf } from "./looks.ts";
@@ -66,4 +70,63 @@ export function pretrainingSample(seed: number, index: number): ProceduralSample
   }
   const image = new Uint8Array(3 * SIZE * SIZE).map((_, i) => mask[Math.floor(i / 3)]);
   return { image, mask, caption: maskCaption(random, defect, looks), material, defect, maskPicture: true };
+}
+
+/** Sides of windows in pixels, drawn log-uniformly: enlarged 1.1 to 2.3 times. */
+const WINDOW = [56, 116] as const;
+
+/** Where a window of `side` begins that holds a point, not nearer to its edge than a fifth of its side. */
+function begin(random: Random, at: number, side: number): number {
+  return Math.max(0, Math.min(SIZE - side, Math.round(at - side * random.uniform(0.2, 0.8))));
+}
+
+/** A square of interleaved bytes at (x, y), `side` long, as a picture of the usual size. */
+function enlarged(data: Uint8Array, channels: 1 | 3, [x, y]: readonly [number, number], side: number): Uint8Array {
+  const cut = new Uint8Array(side * side * channels), row = side * channels;
+  for (let i = 0; i < side; i++) {
+    const from = ((y + i) * SIZE + x) * channels;
+    cut.set(data.subarray(from, from + row), i * row);
+  }
+  return resize({ width: side, height: side, channels, data: cut }, SIZE, SIZE, channels === 1 ? "nearest" : "bicubic")
+    .data as Uint8Array;
+}
+
+/** Interleaved bytes as planar values 0 … 1. */
+function planar(image: Uint8Array): Float32Array {
+  return Float32Array.from(image, (_, i) => image[3 * (i % AREA) + Math.floor(i / AREA)] / 255);
+}
+
+/**
+ * Window `index` of the pretraining mixture: a third shows no damage, the others hold some, and captions tell the looks that
+ * it has in the window. There are no pictures of masks: those are made whole. It depends on (seed, index) alone.
+ */
+export function pretrainingWindow(seed: number, index: number): ProceduralSample {
+  const random = new Random(seed, "pretraining/window", index), whole = random.uniform() < 0.33;
+  const material = random.pick(MATERIALS), good = surface(random, material), color = colorName(good.color);
+  const side = Math.round(WINDOW[0] * (WINDOW[1] / WINDOW[0]) ** random.uniform());
+  if (whole) {
+    const at = [random.integer(0, SIZE - side + 1), random.integer(0, SIZE - side + 1)] as const;
+    return {
+      image: enlarged(quantise(good.rgb), 3, at, side),
+      mask: new Uint8Array(AREA),
+      caption: caption(random, { material, color }),
+      material,
+      maskPicture: false,
+    };
+  }
+  const defect = random.pick(DEFECTS), bad = damage(random, good, defect), mask = binaryMask(bad.alpha);
+  const opacity = random.chance(0.5) ? 1 : random.uniform(0.2, 0.8);
+  bad.rgb.forEach((value, j) => bad.rgb[j] = good.rgb[j] + opacity * (value - good.rgb[j]));
+  const damaged = Array.from(mask.keys()).filter((i) => mask[i]), centre = random.pick(damaged);
+  const at = [begin(random, centre % SIZE, side), begin(random, Math.floor(centre / SIZE), side)] as const;
+  const image = enlarged(quantise(bad.rgb), 3, at, side), view = enlarged(mask, 1, at, side);
+  const looks = looksOf(planar(enlarged(quantise(good.rgb), 3, at, side)), planar(image), Float32Array.from(view));
+  return {
+    image,
+    mask: view,
+    caption: caption(random, { material, color, defect, looks }),
+    material,
+    defect,
+    maskPicture: false,
+  };
 }

@@ -3,9 +3,10 @@
  * need, exact for every distinct float32 score.
  */
 
+import { labelRegions } from "../../data/regions.ts";
 import { UserError } from "../../errors.ts";
 import type { Ranking } from "./ranking.ts";
-import { labelRegions, type RegionRanking } from "./regions.ts";
+import type { RegionRanking } from "./regions.ts";
 import { keyOfBits, ScoreMultiset, scoreOfKey } from "./score_multiset.ts";
 
 /** A score map with what is true. */

@@ -5,7 +5,8 @@
 
 import { type PairFigures, pairFigures } from "../../anomaly/figures.ts";
 import { shareInside } from "../../anomaly/masks.ts";
-import { crop, featherMask, maskWindow } from "../../anomaly/paste.ts";
+import { featherMask } from "../../anomaly/paste.ts";
+import { crop, maskWindow } from "../../anomaly/windows.ts";
 import type { Image, Mask } from "../../data/image.ts";
 import { resize } from "../../data/resize.ts";
 import { UserError } from "../../errors.ts";

@@ -12,7 +12,8 @@ import {
   rank,
   rocCurve,
 } from "../../../src/inspection/metrics/ranking.ts";
-import { auPro, auProByRank, labelRegions, proCurve } from "../../../src/inspection/metrics/regions.ts";
+import { labelRegions } from "../../../src/data/regions.ts";
+import { auPro, auProByRank, proCurve } from "../../../src/inspection/metrics/regions.ts";
 import { imageScore } from "../../../src/inspection/metrics/image_score.ts";
 import { ScoreMultiset } from "../../../src/inspection/metrics/score_multiset.ts";
 import { UserError } from "../../../src/errors.ts";
