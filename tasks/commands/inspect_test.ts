@@ -49,7 +49,8 @@ export default defineCommand({
     const selection = info.selection === "last"
       ? "last step"
       : "test-best: chosen on a test set, as the official code does; figures on that set are too good";
-    const facts = { network: config.kind, baseWidth: config.baseWidth, side, step: info.step, selection };
+    const form = config.kind === "localisation" ? { form: config.form ?? "draem" } : {};
+    const facts = { network: config.kind, ...form, baseWidth: config.baseWidth, side, step: info.step, selection };
     let figures: object;
     using progress = context.progress({ label: "testing", total: samples.length, unit: "image" });
     if (config.kind === "classifier") {

@@ -1,11 +1,18 @@
 /** `inspect train`: an inspection network (localisation U-Net or ResNet-34) trained on generated pairs. */
 import { UserError } from "../../src/errors.ts";
 import { networkParameters } from "../../src/inspection/models/init.ts";
-import { type NetworkConfig, SIDE_MULTIPLE } from "../../src/inspection/models/network.ts";
+import { sideMultiple } from "../../src/inspection/models/network.ts";
 import { selectionFigure } from "../../src/inspection/training/evaluate.ts";
 import { Learner } from "../../src/inspection/training/learner.ts";
 import { startingWeights } from "../../src/inspection/training/model_file.ts";
 import { Predictor } from "../../src/inspection/training/predictor.ts";
+import {
+  adjusted,
+  recipeInWords,
+  type RecipeName,
+  recipeNetwork,
+  RECIPES,
+} from "../../src/inspection/training/recipe.ts";
 import {
   classifierBatches,
   localisationBatches,
@@ -19,24 +26,17 @@ import { testImages, trainingImages } from "../jobs/inspection.ts";
 import { trainInspector } from "../jobs/inspection_training.ts";
 import * as shared from "./shared.ts";
 
-/** Sizes and schedule where no flag gives them: the paper's, and narrow ones for a software adapter. */
-interface Sizes {
-  readonly baseWidth: number;
-  readonly resolution: number;
-  readonly learningRate: number;
-  readonly maxTrainSteps: number;
-}
+/** File that keeps the recipe that the adapter decided for and the steps, so that a resumed run has the same one anywhere. */
+const RECIPE = "recipe.json";
 
-const PAPER: Sizes = { baseWidth: 64, resolution: 256, learningRate: 1e-4, maxTrainSteps: 12600 };
-const NARROW: Sizes = { baseWidth: 8, resolution: 128, learningRate: 1e-2, maxTrainSteps: 400 };
+/** The recipes' values, for the help. */
+function either(key: "baseWidth" | "side" | "batch" | "steps" | "learningRate"): string {
+  const { localisation: { official, narrow }, classifier } = RECIPES, other = classifier.narrow[key];
+  return `official ${official[key]}; narrow ${narrow[key]}${other === narrow[key] ? "" : `, classifier ${other}`}`;
+}
 
 /** Steps of the official classifier: 30 times, five times every pair. */
 const classifierSteps = (pairs: number, batch: number) => Math.ceil(30 * 5 * pairs / batch);
-
-/** File that keeps what the adapter decided, so that a resumed run has the same sizes anywhere. */
-const SIZES = "sizes.json";
-
-const either = (key: keyof Sizes) => `${PAPER[key]}, or ${NARROW[key]} on a software adapter`;
 
 export default defineCommand({
   name: "inspect-train",
@@ -64,6 +64,7 @@ export default defineCommand({
       default: "localisation",
     },
     parity: shared.parity({
+      recipe: "official",
       baseWidth: 64,
       resolution: 256,
       trainBatchSize: 8,
@@ -72,6 +73,14 @@ export default defineCommand({
       selection: "test-best",
       validationSteps: 63,
     }),
+    recipe: {
+      type: "string",
+      description:
+        "official: DRAEM's U-Net, focal loss, half normal images, as the paper's code; narrow: a small U-Net on " +
+        "blocks of 4×4 pixels, cross-entropy + Dice, a quarter normal images, mirrored crops, warm-up and cosine.",
+      choices: ["official", "narrow"],
+      otherwise: "official, or narrow on a software adapter",
+    },
     seed: shared.seed,
     baseWidth: {
       type: "integer",
@@ -85,7 +94,7 @@ export default defineCommand({
       type: "integer",
       unit: "pixels",
       description: "Side at which the network reads images, a multiple of 32.",
-      otherwise: either("resolution"),
+      otherwise: either("side"),
       min: 32,
       max: 1024,
     },
@@ -93,17 +102,32 @@ export default defineCommand({
       type: "integer",
       unit: "steps",
       description: "How long to train.",
-      otherwise: either("maxTrainSteps"),
+      otherwise: either("steps"),
       min: 1,
       changeable: true,
     },
-    trainBatchSize: shared.trainBatchSize(8),
+    trainBatchSize: {
+      type: "integer",
+      unit: "images",
+      description: "Images in one training step.",
+      otherwise: either("batch"),
+      min: 1,
+      max: 256,
+    },
     learningRate: {
       type: "number",
-      description: "Step size of the optimiser; it falls to a fifth at 0.8 and again at 0.9 of all steps.",
+      description:
+        "Step size of the optimiser. Official: falls to a fifth at 0.8 and again at 0.9 of all steps; narrow: " +
+        "20 steps up, then a cosine.",
       otherwise: either("learningRate"),
       min: 0,
       max: 1,
+    },
+    loss: {
+      type: "string",
+      description: "What the localisation network minimises.",
+      choices: ["focal", "cross-entropy+dice"],
+      otherwise: "the recipe's",
     },
     maxPairs: {
       type: "integer",
@@ -140,32 +164,37 @@ export default defineCommand({
     "--pairs runs/pairs --data photos --network classifier --out runs/classifier",
   ],
   async run(options, context) {
-    const { network, seed, trainBatchSize: batch, selection } = options, { runFolder } = context;
-    const gpu = await openGpu(), kept = await runFolder.readText(SIZES);
-    const official = options.parity === "official";
-    const standard: Sizes = kept ? JSON.parse(kept) : isSoftware(gpu.info) && !official ? NARROW : PAPER;
-    const sizes: Sizes = {
-      baseWidth: options.baseWidth ?? standard.baseWidth,
-      resolution: options.resolution ?? standard.resolution,
-      learningRate: options.learningRate ?? standard.learningRate,
-      maxTrainSteps: options.maxTrainSteps ?? standard.maxTrainSteps,
-    };
-    const { resolution: side, baseWidth, learningRate } = sizes;
-    if (side % SIDE_MULTIPLE[network]) {
+    const { network, seed, selection } = options, { runFolder } = context;
+    const gpu = await openGpu(), text = await runFolder.readText(RECIPE);
+    const kept = text === undefined ? undefined : JSON.parse(text) as { recipe: RecipeName; steps: number };
+    const name = kept?.recipe ?? options.recipe ?? (isSoftware(gpu.info) ? "narrow" : "official");
+    const recipe = adjusted(RECIPES[network][name], {
+      baseWidth: options.baseWidth,
+      side: options.resolution,
+      batch: options.trainBatchSize,
+      steps: options.maxTrainSteps ?? kept?.steps,
+      learningRate: options.learningRate,
+      loss: options.loss,
+    });
+    const { side, batch } = recipe;
+    const multiple = Math.max(32, sideMultiple(recipeNetwork(recipe, network, 2)));
+    if (side % multiple) {
       throw new UserError(
-        `--resolution ${side} is no multiple of ${SIDE_MULTIPLE[network]}`,
-        "the network halves the side five times",
+        `--resolution ${side} is no multiple of ${multiple}`,
+        "the networks halve the side five times",
       );
     }
     const { parts, labels, normal, defects, kinds } = await trainingImages(options, side, context);
+    const config = recipeNetwork(recipe, network, labels.length);
     if (network === "classifier" && labels.length < 2) {
       throw new UserError(
         `a classifier needs at least two kinds of defect, and there is only ${labels[0]}`,
         "generate another kind, or train --network localisation",
       );
     }
-    const perPair = official && network === "classifier" && !kept && options.maxTrainSteps === undefined;
-    const steps = perPair ? classifierSteps(defects.length, batch) : sizes.maxTrainSteps;
+    const perPair = options.parity === "official" && network === "classifier" && !kept &&
+      options.maxTrainSteps === undefined;
+    const steps = perPair ? classifierSteps(defects.length, batch) : recipe.steps;
     const tested = await testImages(kinds, parts, side, context, selection === "test-best");
     const hashes = [...normal, ...defects].map(({ hash }) => hash);
     refuseOverlap(hashes, tested);
@@ -174,15 +203,13 @@ export default defineCommand({
     if (selection === "test-best" && strange) {
       throw new UserError(`there are test images of ${strange.kind}, but no generated pairs`, "generate them too");
     }
-    const config: NetworkConfig = network === "classifier"
-      ? { kind: network, baseWidth, classes: labels.length }
-      : { kind: network, baseWidth };
     using parameters = networkParameters(seed, options.weights ? startingWeights(config, options.weights) : undefined);
     const batches = network === "classifier"
-      ? classifierBatches(seed, batch, defects, labels)
-      : localisationBatches(seed, batch, normal, defects);
-    using learner = new Learner(gpu, config, parameters, batches, { side, batch, steps, learningRate });
-    await runFolder.write(SIZES, `${JSON.stringify({ ...sizes, maxTrainSteps: steps }, null, 2)}\n`);
+      ? classifierBatches(seed, batch, defects, labels, recipe)
+      : localisationBatches(seed, batch, normal, defects, recipe);
+    using learner = new Learner(gpu, config, parameters, batches, { ...recipe, steps, side: recipe.crop ?? side });
+    await runFolder.write(RECIPE, `${JSON.stringify({ recipe: name, steps })}\n`);
+    context.log(recipeInWords({ ...recipe, steps }, network));
     const count = [...parameters.variables.values()].reduce((sum, v) => sum + v.shape.reduce((a, b) => a * b, 1), 0);
     context.log(
       `${(count / 1e6).toFixed(2)} M parameters at ${side}×${side}, ${(learner.report.flops / 1e9).toFixed(1)} GFLOP ` +

@@ -7,6 +7,7 @@ import { basename } from "node:path";
 import { FOOTING } from "../../src/baselines/published.ts";
 import { UserError } from "../../src/errors.ts";
 import type { ClassifierFigures, LocalisationFigures } from "../../src/inspection/training/evaluate.ts";
+import { recipeInWords } from "../../src/inspection/training/recipe.ts";
 import {
   type ComparisonRow,
   type ComparisonTable,
@@ -23,6 +24,7 @@ import {
   type Budget,
   type DataFolders,
   figuresFolder,
+  inspectionRecipe,
   inspectionStages,
   isDone,
   pairsFolder,
@@ -233,8 +235,9 @@ function footing(
     : `${counts(kinds.map(({ defect }) => defect.test.length))}, disjoint`;
   const { sampler, steps, guidanceScale, count } = budget;
   const inspection: Record<Measure, string> = {
-    localisation: `one U-Net for each part, base width ${budget.inspectWidth}`,
-    classifier: `one ResNet-34 for each part, base width ${budget.inspectWidth}, without ImageNet's weights`,
+    localisation: `one U-Net for each part, ${recipeInWords(inspectionRecipe(budget, "localisation"), "localisation")}`,
+    classifier: "one ResNet-34 for each part, without ImageNet's weights, " +
+      recipeInWords(inspectionRecipe(budget, "classifier"), "classifier"),
     generation: `IS ${networks.inception ? `by ${basename(networks.inception)}` : "not measured: no --inception"}; ` +
       `IC-LPIPS ${networks.lpips ? `by ${basename(networks.lpips)}` : "not measured: no --lpips"} (docs/metrics.md)`,
   };
@@ -257,10 +260,7 @@ function footing(
     }, ${sampler} with ${steps} steps, guidance ${guidanceScale}`,
     "training of the generator": `${budget.trainSteps} steps of ${budget.trainBatchSize}, all kinds jointly, ` +
       `${budget.augmentedCopies} augmented views of each pair`,
-    inspection: measure === "generation"
-      ? inspection.generation
-      : `${inspection[measure]}, ${budget.inspectResolution}×${budget.inspectResolution} pixels, ` +
-        `${budget.inspectSteps} steps of ${budget.inspectBatchSize}, step size ${budget.inspectLearningRate}`,
+    inspection: inspection[measure],
     ...(rows.some(({ recipe }) => recipe?.kind === "detector")
       ? { detectors: "PatchCore on the base model's encoder, 10 % of the normal patches of each part" }
       : {}),

@@ -4,6 +4,8 @@
  */
 
 import { join } from "node:path";
+import type { NetworkKind } from "../../src/inspection/models/network.ts";
+import { adjusted, type InspectionRecipe, type RecipeName, RECIPES } from "../../src/inspection/training/recipe.ts";
 import type { Context } from "../command.ts";
 import baseline from "../commands/baseline.ts";
 import generate from "../commands/generate.ts";
@@ -29,12 +31,25 @@ export interface Budget {
   readonly steps: number;
   readonly sampler: string;
   readonly guidanceScale: number;
-  readonly inspectSteps: number;
-  readonly inspectWidth: number;
-  readonly inspectResolution: number;
-  readonly inspectBatchSize: number;
-  readonly inspectLearningRate: number;
+  readonly inspectRecipe: RecipeName;
+  /** The recipe's, as all below, where it is left out. */
+  readonly inspectSteps?: number;
+  readonly inspectWidth?: number;
+  readonly inspectResolution?: number;
+  readonly inspectBatchSize?: number;
+  readonly inspectLearningRate?: number;
   readonly selection: "last" | "test-best";
+}
+
+/** How a network is trained on a budget. */
+export function inspectionRecipe(budget: Budget, network: NetworkKind): InspectionRecipe {
+  return adjusted(RECIPES[network][budget.inspectRecipe], {
+    baseWidth: budget.inspectWidth,
+    side: budget.inspectResolution,
+    batch: budget.inspectBatchSize,
+    steps: budget.inspectSteps,
+    learningRate: budget.inspectLearningRate,
+  });
 }
 
 /** Where a recipe's data sets lie: what is learned from, and what is tested on. */
@@ -138,7 +153,7 @@ export function inspectionStages(
   return parts.flatMap((part): CommandStage[] => {
     const figures = figuresFolder(seed, recipe, network, part), trained = figures.replace(/test$/, "train");
     if (recipe.kind === "detector") {
-      const { model, batchSize, inspectResolution: resolution } = budget;
+      const { model, batchSize } = budget, resolution = inspectionRecipe(budget, network).side;
       return [{
         command: inspectPatchcore,
         folder: figures,
@@ -155,6 +170,7 @@ export function inspectionStages(
           part: [part],
           network,
           seed,
+          recipe: budget.inspectRecipe,
           baseWidth: budget.inspectWidth,
           resolution: budget.inspectResolution,
           maxTrainSteps: budget.inspectSteps,

@@ -1,6 +1,7 @@
 /**
- * Where inspection networks start. Localisation: DRAEM's N(0, 0.02) kernels and N(1, 0.02) norm scales. Classifier:
- * torchvision's ResNet, Kaiming-normal kernels by fan-out and identity norms; or weights that the user brings. Each tensor
+ * Where inspection networks start. DRAEM's localisation U-Net: N(0, 0.02) kernels and N(1, 0.02) norm scales. The narrow one and
+ * the classifier: torchvision's ResNet, Kaiming-normal kernels by fan-out and identity norms, because behind a batch norm a
+ * kernel's rate is relative to its size, and 0.02 is small for a narrow layer. Or weights that the user brings. Each tensor
  * depends on the seed and its own name only.
  */
 
@@ -8,7 +9,7 @@ import { Parameters } from "../../nn/parameters.ts";
 import { Random } from "../../random/philox.ts";
 import { torchLayouts } from "../../weights/rules.ts";
 import type { WeightSource } from "../../weights/source.ts";
-import { NETWORK_PREFIX } from "./network.ts";
+import { DRAEM_PREFIX } from "./network.ts";
 
 /** Deviation of DRAEM's first kernels and norm scales. */
 const DRAEM_DEVIATION = 0.02;
@@ -25,7 +26,7 @@ export function initialNetworkValues(
   fanIn: number,
 ): Float32Array {
   const size = shape.reduce((a, b) => a * b, 1), random = new Random(seed, `inspect/init/${name}`);
-  const draem = name.startsWith(`${NETWORK_PREFIX.localisation}.`);
+  const draem = name.startsWith(`${DRAEM_PREFIX}.`);
   const normal = (mean: number, deviation: number) => random.normals(size).map((v) => mean + deviation * v);
   const uniform = (bound: number) => Float32Array.from({ length: size }, () => random.uniform(-bound, bound));
   if (name.endsWith(".running_var")) return new Float32Array(size).fill(1);

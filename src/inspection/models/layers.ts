@@ -7,7 +7,7 @@ import { batchNorm, batchNormInference } from "../../graph/ops/norms.ts";
 import { ema } from "../../graph/ops/optimise.ts";
 import { add, relu } from "../../graph/ops/pointwise.ts";
 import { mean } from "../../graph/ops/reduce.ts";
-import { maxPool, resizeBilinear } from "../../graph/ops/resample.ts";
+import { maxPool, pixelShuffle, pixelUnshuffle, resizeBilinear } from "../../graph/ops/resample.ts";
 import { concat } from "../../graph/ops/shape.ts";
 import type { Tensor } from "../../graph/tensor.ts";
 import { filled, variableOf } from "../../graph/variable.ts";
@@ -38,6 +38,10 @@ export interface Layers<T> {
   maxPool(x: T, kernel: number, stride: number, padding: number): T;
   /** Twice the size, bilinear with aligned corners. */
   upsample(x: T): T;
+  /** Blocks of r × r pixels as channels, in the order of PyTorch's `pixel_unshuffle`: channel c·r² + i·r + j. */
+  intoBlocks(x: T, r: number): T;
+  /** Undoes {@linkcode Layers.intoBlocks}. */
+  outOfBlocks(x: T, r: number): T;
   /** Mean over all pixels: [B, C]. */
   average(x: T): T;
   /** Linear layer on [B, C]. */
@@ -105,6 +109,14 @@ export class GraphLayers implements Layers<Tensor> {
 
   upsample(x: Tensor): Tensor {
     return resizeBilinear(x, [2 * x.shape[1], 2 * x.shape[2]], { alignCorners: true });
+  }
+
+  intoBlocks(x: Tensor, r: number): Tensor {
+    return pixelUnshuffle(x, r);
+  }
+
+  outOfBlocks(x: Tensor, r: number): Tensor {
+    return pixelShuffle(x, r);
   }
 
   average(x: Tensor): Tensor {

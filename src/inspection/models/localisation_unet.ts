@@ -9,8 +9,10 @@ import type { Layers } from "./layers.ts";
 /** Sizes of the localisation U-Net. */
 export interface LocalisationConfig {
   readonly kind: "localisation";
-  /** Channels of the first level: 64 in the papers; 8 or 16 train on a processor. */
+  /** Channels of the first level: 64 in the papers. */
   readonly baseWidth: number;
+  /** `narrow` is the small U-Net of `narrow_unet.ts`; DRAEM's where it is left out. */
+  readonly form?: "narrow";
 }
 
 /** Widths of the six levels of the encoder, in base widths. */
@@ -24,11 +26,12 @@ export const LOCALISATION_MULTIPLE = 32;
 
 /**
  * Scores of both classes, normal and defect, for each pixel; a softmax over the channels makes probabilities of them.
+ * @param baseWidth channels of the first level
  * @param layers what builds the network
  * @param image [B, S, S, 3] in [0, 1], RGB without further normalisation
  * @returns logits [B, S, S, 2]
  */
-export function localisationUnet<T>({ baseWidth }: LocalisationConfig, layers: Layers<T>, image: T): T {
+export function localisationUnet<T>(baseWidth: number, layers: Layers<T>, image: T): T {
   const threeByThree = { kernel: 3, bias: true };
   const double = (name: string, x: T, width: number) => {
     const h = layers.norm(`${name}.1`, layers.conv(`${name}.0`, x, width, threeByThree), "relu");

@@ -5,6 +5,7 @@ import type { Statistics } from "../../models/official_spatial_encoder.ts";
 import type { Parameters } from "../../nn/parameters.ts";
 import { GraphLayers, type Layers } from "./layers.ts";
 import { LOCALISATION_MULTIPLE, type LocalisationConfig, localisationUnet } from "./localisation_unet.ts";
+import { NARROW_MULTIPLE, narrowUnet } from "./narrow_unet.ts";
 import { CLASSIFIER_MULTIPLE, type ClassifierConfig, resnet34 } from "./resnet34.ts";
 
 /** Sizes of an inspection network. */
@@ -13,21 +14,25 @@ export type NetworkConfig = LocalisationConfig | ClassifierConfig;
 /** Which network. */
 export type NetworkKind = NetworkConfig["kind"];
 
+/** Prefix of the DRAEM network's parameters. */
+export const DRAEM_PREFIX = "segmenter";
+
 /** Prefix of the parameters' names inside the program; files leave it out, as DRAEM's and torchvision's do. */
-export const NETWORK_PREFIX: Readonly<Record<NetworkKind, string>> = {
-  localisation: "segmenter",
-  classifier: "classifier",
-};
+export function networkPrefix(config: NetworkConfig): string {
+  if (config.kind === "classifier") return "classifier";
+  return config.form === "narrow" ? "narrow" : DRAEM_PREFIX;
+}
 
 /** What a network's side is a multiple of. */
-export const SIDE_MULTIPLE: Readonly<Record<NetworkKind, number>> = {
-  localisation: LOCALISATION_MULTIPLE,
-  classifier: CLASSIFIER_MULTIPLE,
-};
+export function sideMultiple(config: NetworkConfig): number {
+  if (config.kind === "classifier") return CLASSIFIER_MULTIPLE;
+  return config.form === "narrow" ? NARROW_MULTIPLE : LOCALISATION_MULTIPLE;
+}
 
 /** Describes a network with any builder; see {@linkcode localisationUnet} and {@linkcode resnet34} for the shapes. */
 export function describeNetwork<T>(config: NetworkConfig, layers: Layers<T>, image: T): T {
-  return config.kind === "localisation" ? localisationUnet(config, layers, image) : resnet34(config, layers, image);
+  if (config.kind === "classifier") return resnet34(config, layers, image);
+  return (config.form === "narrow" ? narrowUnet : localisationUnet)(config.baseWidth, layers, image);
 }
 
 /** A network in the engine's graph. */
@@ -43,7 +48,7 @@ export interface NetworkGraph {
  * @param p its parameters, made on first use
  * @param image [B, S, S, 3] in [0, 1]
  * @param statistics of the batch norms: the batch's in training
- * @throws Error where S is no multiple of {@linkcode SIDE_MULTIPLE}
+ * @throws Error where S is no multiple of {@linkcode sideMultiple}
  * @example
  * ```ts
  * import { input } from "../../graph/variable.ts";
@@ -61,11 +66,11 @@ export function networkGraph(
   image: Tensor,
   statistics: Statistics,
 ): NetworkGraph {
-  const multiple = SIDE_MULTIPLE[config.kind], [, height, width] = image.shape;
+  const multiple = sideMultiple(config), [, height, width] = image.shape;
   if (height % multiple || width % multiple) {
     throw new Error(`the ${config.kind} network reads sides that are multiples of ${multiple}, not ${height}×${width}`);
   }
-  const prefix = NETWORK_PREFIX[config.kind], layers = new GraphLayers(p, prefix, statistics);
+  const prefix = networkPrefix(config), layers = new GraphLayers(p, prefix, statistics);
   const logits = scope(prefix, () => describeNetwork(config, layers, image));
   return { logits, effects: layers.effects };
 }

@@ -71,6 +71,21 @@ export class OnnxLayers implements Layers<OnnxValue> {
     return { ...x, name: this.model.node("Resize", [x.name, "", scales], attributes) };
   }
 
+  intoBlocks(x: OnnxValue, r: number): OnnxValue {
+    // SpaceToDepth has the block's place before the channel; one by one, the channels come out as PyTorch has them.
+    const planes = Array.from({ length: x.channels }, (_, c) => {
+      const index = this.model.integers(`channel.${c}`, [c]);
+      const plane = this.model.node("Gather", [x.name, index], { axis: 1 });
+      return this.model.node("SpaceToDepth", [plane], { blocksize: r });
+    });
+    return { name: this.model.node("Concat", planes, { axis: 1 }), channels: x.channels * r * r };
+  }
+
+  outOfBlocks(x: OnnxValue, r: number): OnnxValue {
+    const name = this.model.node("DepthToSpace", [x.name], { blocksize: r, mode: "CRD" });
+    return { name, channels: x.channels / (r * r) };
+  }
+
   average(x: OnnxValue): OnnxValue {
     return { ...x, name: this.model.node("Flatten", [this.model.node("GlobalAveragePool", [x.name])], { axis: 1 }) };
   }

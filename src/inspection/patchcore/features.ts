@@ -16,7 +16,7 @@ import type { Parameters } from "../../nn/parameters.ts";
 import { downsamplingFactor } from "../../weights/config.ts";
 import type { FeatureNetwork } from "../metrics/features.ts";
 import { GraphLayers } from "../models/layers.ts";
-import { describeNetwork, NETWORK_PREFIX, type NetworkConfig, SIDE_MULTIPLE } from "../models/network.ts";
+import { describeNetwork, type NetworkConfig, networkPrefix, sideMultiple } from "../models/network.ts";
 import type { FeatureMap } from "./patches.ts";
 import { imageBatch, type InspectionSample } from "../training/samples.ts";
 
@@ -113,10 +113,10 @@ class TappedLayers extends GraphLayers {
 }
 
 /** Blocks of the networks at an eighth and a sixteenth of the image's side, as the paper takes them of its ResNet. */
-const BLOCKS: Readonly<Record<NetworkConfig["kind"], readonly string[]>> = {
-  localisation: ["block4", "block5"],
-  classifier: ["layer2", "layer3"],
-};
+function blocksOf(config: NetworkConfig): readonly string[] {
+  if (config.kind === "classifier") return ["layer2", "layer3"];
+  return config.form === "narrow" ? ["block2", "block3"] : ["block4", "block5"];
+}
 
 /**
  * Features of a trained inspection network, with its running statistics.
@@ -129,14 +129,14 @@ export function networkFeatures(
   side: number,
   batch = 4,
 ): GraphFeatures {
-  const multiple = SIDE_MULTIPLE[config.kind];
+  const multiple = sideMultiple(config);
   if (side % multiple) {
     throw new UserError(`--resolution ${side} is no multiple of ${multiple}`, "the network needs one");
   }
   return new GraphFeatures(gpu, `trained ${config.kind} network`, side, batch, (image) => {
-    const layers = new TappedLayers(parameters, NETWORK_PREFIX[config.kind], "running");
+    const layers = new TappedLayers(parameters, networkPrefix(config), "running");
     describeNetwork(config, layers, image);
-    return BLOCKS[config.kind].map((block) => layers.blocks.get(block)!);
+    return blocksOf(config).map((block) => layers.blocks.get(block)!);
   });
 }
 

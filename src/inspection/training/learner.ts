@@ -1,7 +1,7 @@
 /**
- * Training of an inspection network as the AnomalyDiffusion code does it: focal loss for the localisation U-Net (Lin et al.
- * 2017, γ 2, smoothing 1e-5), cross-entropy for ResNet-34, Adam, a rate that falls to a fifth at 0.8 and again at 0.9 of the
- * way. A saved training goes on bit for bit.
+ * Training of an inspection network, by default as the AnomalyDiffusion code does it: focal loss for the localisation U-Net
+ * (Lin et al. 2017, γ 2, smoothing 1e-5), cross-entropy for ResNet-34, Adam, a rate that falls to a fifth at 0.8 and again at 0.9
+ * of the way. A saved training goes on bit for bit.
  */
 
 import { UserError } from "../../errors.ts";
@@ -18,16 +18,24 @@ import { isRunningStatistic } from "../../models/official_spatial_encoder.ts";
 import type { Parameters } from "../../nn/parameters.ts";
 import { encodeSafetensors, Safetensors, type TensorToWrite } from "../../weights/safetensors.ts";
 import { type NetworkConfig, networkGraph } from "../models/network.ts";
+import { crossEntropyDice, type LocalisationLoss } from "./losses.ts";
 
 /** How a network is trained. */
 export interface LearnerSettings {
-  /** Side S of the images, a multiple of 32. */
+  /** Side S of the images, or of the crops, that a step sees: what `sideMultiple` asks for. */
   readonly side: number;
   /** Images in one step. */
   readonly batch: number;
   readonly steps: number;
   readonly learningRate: number;
+  /** Default `steps`. */
+  readonly schedule?: Schedule;
+  /** Of the localisation U-Net; default `focal`. */
+  readonly loss?: LocalisationLoss;
 }
+
+/** How the rate goes: {@linkcode steppedRate} or {@linkcode cosineRate}. */
+export type Schedule = "steps" | "cosine";
 
 /** One step's images [B, S, S, 3] in [0, 1], and labels: [B, S, S] of zeros and ones, or the class of each image [B]. */
 export interface TrainingBatch {
@@ -40,6 +48,14 @@ export function steppedRate(step: number, steps: number, rate: number): number {
   return rate * (step >= 0.8 * steps ? 0.2 : 1) * (step >= 0.9 * steps ? 0.2 : 1);
 }
 
+/** Steps of a cosine schedule in which the rate rises. */
+const WARM_UP = 20;
+
+/** Rate at a step: rises linearly over the first 20 steps, and falls to 0 along half a cosine. */
+export function cosineRate(step: number, steps: number, rate: number): number {
+  return rate * Math.min(1, (step + 1) / WARM_UP) * (0.5 + 0.5 * Math.cos(Math.PI * step / steps));
+}
+
 /** Milliseconds of a step above which the host waits for the device after each one. */
 const WAIT_ABOVE_MS = 200;
 
@@ -49,6 +65,8 @@ export class Learner implements Disposable {
   readonly #settings: LearnerSettings;
   readonly #batch: (step: number) => TrainingBatch;
   readonly #program: Compiled;
+  /** Whether the loss reads the labels as numbers too. */
+  readonly #dice: boolean;
   readonly #state: Variable[];
   readonly #own: Variable[] = [];
   readonly #sum = Variable.zeros("lossSum", [1]);
@@ -77,7 +95,12 @@ export class Learner implements Disposable {
       "batch",
     );
     const labels = input("labels", logits.shape.slice(0, -1), "u32");
-    const loss = config.kind === "localisation" ? focalLoss(logits, labels) : crossEntropy(logits, labels);
+    this.#dice = config.kind === "localisation" && settings.loss === "cross-entropy+dice";
+    const loss = config.kind === "classifier"
+      ? crossEntropy(logits, labels)
+      : this.#dice
+      ? crossEntropyDice(logits, labels, input("mask", [count, side, side, 1]))
+      : focalLoss(logits, labels);
     const variables = [...parameters.variables.values()];
     const trained = variables.filter(({ name }) => !isRunningStatistic(name));
     const gradients = gradient(loss, trained.map((v) => v.tensor)), hyper = input("hyper", [8]);
@@ -108,13 +131,13 @@ export class Learner implements Disposable {
    * @param onStep called after each step with the steps done
    */
   async advance(until: number, signal?: AbortSignal, onStep?: (steps: number) => void): Promise<void> {
-    const { steps, learningRate } = this.#settings, end = Math.min(until, steps);
+    const { steps, learningRate, schedule } = this.#settings, end = Math.min(until, steps);
     let wait = true;
     while (this.#steps < end && !signal?.aborted) {
       const start = performance.now(), { image, labels } = this.#batch(this.#steps);
-      const rate = steppedRate(this.#steps, steps, learningRate);
+      const rate = (schedule === "cosine" ? cosineRate : steppedRate)(this.#steps, steps, learningRate);
       const feed: Feed = { image, labels, hyper: adamHyper(this.#steps + 1, { learningRate: rate }) };
-      this.#program.step(feed);
+      this.#program.step(this.#dice ? { ...feed, mask: Float32Array.from(labels) } : feed);
       this.#steps++;
       this.#summed++;
       // A slow device is waited for, so that Ctrl-C and the progress line mean this step and not one long queued.

@@ -7,7 +7,7 @@ import { UserError } from "../../errors.ts";
 import type { Stored } from "../../nn/parameters.ts";
 import { encodeSafetensors, Safetensors, type TensorToWrite } from "../../weights/safetensors.ts";
 import type { WeightSource } from "../../weights/source.ts";
-import { NETWORK_PREFIX, type NetworkConfig } from "../models/network.ts";
+import { type NetworkConfig, networkPrefix } from "../models/network.ts";
 
 /** How the weights that are kept were chosen. */
 export type Selection = "last" | "test-best";
@@ -43,7 +43,7 @@ export function encodeInspector(
   info: InspectorInfo,
   stored: ReadonlyMap<string, Stored>,
 ): Uint8Array<ArrayBuffer> {
-  const tensors: Record<string, TensorToWrite> = {}, skip = NETWORK_PREFIX[info.config.kind].length + 1;
+  const tensors: Record<string, TensorToWrite> = {}, skip = networkPrefix(info.config).length + 1;
   for (const name of [...stored.keys()].sort()) {
     const { shape, data } = stored.get(name)!;
     tensors[name.slice(skip)] = { dtype: "F32", shape, data };
@@ -80,7 +80,7 @@ export function decodeInspector(bytes: Uint8Array, label: string): Inspector {
 
 /** A source under the prefix that the program's names have. */
 export function withPrefix(config: NetworkConfig, weights: WeightSource): WeightSource {
-  const skip = NETWORK_PREFIX[config.kind].length + 1;
+  const skip = networkPrefix(config).length + 1;
   return {
     has: (name) => weights.has(name.slice(skip)),
     get: (name, shape) => weights.get(name.slice(skip), shape),

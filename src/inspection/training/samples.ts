@@ -121,6 +121,48 @@ export function imageBatch(
   return image;
 }
 
+/** How the items of a localisation batch are drawn; the defaults are the official code's. */
+export interface LocalisationSampling {
+  /** Chance of a normal image; default one half. */
+  readonly normalShare?: number;
+  /** Mirror at random along both axes. */
+  readonly flips?: boolean;
+  /**
+   * Side of a square that is cut out of each item at random, of a defect around one of its pixels; whole images where it is left
+   * out. The ground, of which there is plenty, is then seen less often.
+   */
+  readonly crop?: number;
+}
+
+/** A square of an image and its mask, mirrored or not. */
+function excerpt(
+  { pixels, mask }: InspectionSample,
+  random: Random,
+  { flips, crop }: LocalisationSampling,
+): { pixels: Uint8ClampedArray; mask?: Uint8Array } {
+  const side = Math.sqrt(pixels.length / 3), size = crop ?? side;
+  // The square holds a pixel of the defect, all of them and all its places in the square equally likely.
+  const marked = mask ? mask.reduce((sum, v) => sum + v, 0) : 0;
+  let at = -1;
+  if (crop !== undefined && marked > 0) {
+    for (let nth = random.integer(0, marked); nth >= 0; nth--) at = mask!.indexOf(1, at + 1);
+  }
+  const from = (centre: number) =>
+    at < 0 ? random.integer(0, side - size + 1) : Math.max(0, Math.min(side - size, centre - random.integer(0, size)));
+  const x0 = from(at % side), y0 = from(Math.floor(at / side));
+  const mirrorX = flips && random.chance(0.5), mirrorY = flips && random.chance(0.5);
+  const cut = { pixels: new Uint8ClampedArray(3 * size * size), mask: mask && new Uint8Array(size * size) };
+  for (let y = 0; y < size; y++) {
+    const row = (y0 + (mirrorY ? size - 1 - y : y)) * side + x0;
+    for (let x = 0; x < size; x++) {
+      const source = row + (mirrorX ? size - 1 - x : x), to = y * size + x;
+      for (let c = 0; c < 3; c++) cut.pixels[3 * to + c] = pixels[3 * source + c];
+      if (cut.mask) cut.mask[to] = mask![source];
+    }
+  }
+  return cut;
+}
+
 /**
  * Batches for the localisation U-Net: each item normal or not with equal chance, the kinds of defect equally likely.
  * @param normal normal images; where there are none, every item is a defect
@@ -132,7 +174,9 @@ export function localisationBatches(
   count: number,
   normal: readonly InspectionSample[],
   defects: readonly InspectionSample[],
+  sampling: LocalisationSampling = {},
 ): (step: number) => TrainingBatch {
+  const { normalShare = 0.5, flips = false, crop } = sampling;
   const kinds = [...new Set(defects.map(({ kind }) => kind!))].sort();
   const folders = kinds.map((kind) => defects.filter((sample) => sample.kind === kind));
   const order = new Permutations(seed, "inspect/order", EPOCH);
@@ -140,8 +184,9 @@ export function localisationBatches(
     const chosen = Array.from({ length: count }, (_, b) => {
       const position = step * count + b, index = order.at(position);
       const random = new Random(seed, "inspect/item", position);
-      const folder = normal.length && random.chance(0.5) ? normal : random.pick(folders);
-      return folder[index % folder.length];
+      const folder = normal.length && random.chance(normalShare) ? normal : random.pick(folders);
+      const item = folder[index % folder.length];
+      return flips || crop !== undefined ? excerpt(item, random, sampling) : item;
     });
     const pixels = chosen[0].pixels.length / 3, labels = new Uint32Array(count * pixels);
     chosen.forEach(({ mask }, b) => mask && labels.set(mask, b * pixels));
@@ -158,10 +203,14 @@ export function classifierBatches(
   count: number,
   defects: readonly InspectionSample[],
   labels: readonly string[],
+  { flips = false }: Pick<LocalisationSampling, "flips"> = {},
 ): (step: number) => TrainingBatch {
   const order = new Permutations(seed, "inspect/classes", defects.length);
   return (step) => {
     const chosen = Array.from({ length: count }, (_, b) => defects[order.at(step * count + b)]);
-    return { image: imageBatch(chosen), labels: Uint32Array.from(chosen, ({ kind }) => labels.indexOf(kind!)) };
+    const shown = flips
+      ? chosen.map((item, b) => excerpt(item, new Random(seed, "inspect/flips", step * count + b), { flips }))
+      : chosen;
+    return { image: imageBatch(shown), labels: Uint32Array.from(chosen, ({ kind }) => labels.indexOf(kind!)) };
   };
 }

@@ -66,8 +66,17 @@ const gap = (a: Float32Array, b: Float32Array) => a.reduce((most, v, i) => Math.
 const test = (name: string, fn: () => Promise<void>) =>
   Deno.test({ name, fn, sanitizeResources: false, sanitizeOps: false });
 
-test("the exported localisation U-Net makes the engine's maps and scores", async () => {
-  const { engine, result, names } = await both({ kind: "localisation", baseWidth: 4 });
+const localisation: readonly NetworkConfig[] = [
+  { kind: "localisation", baseWidth: 4 },
+  { kind: "localisation", baseWidth: 8, form: "narrow" },
+];
+for (const config of localisation) {
+  const form = "form" in config ? "narrow" : "DRAEM's";
+  test(`the exported localisation U-Net, ${form}, makes the engine's maps and scores`, () => sameMaps(config));
+}
+
+async function sameMaps(config: NetworkConfig): Promise<void> {
+  const { engine, result, names } = await both(config);
   assert.deepEqual([...names].sort(), ["map", "score"]);
   assert.deepEqual(result.map.dims, [COUNT, SIDE, SIDE]);
   const maps = result.map.data as Float32Array, scores = result.score.data as Float32Array;
@@ -78,7 +87,7 @@ test("the exported localisation U-Net makes the engine's maps and scores", async
     assert.ok(gap(map, other) < 1e-4, `map ${b}: off by ${gap(map, other)}`);
     assert.ok(Math.abs(scores[b] - imageScore(map, SIDE, SIDE)) < 1e-4, `score ${b}`);
   });
-});
+}
 
 test("the exported classifier gives the engine's probabilities", async () => {
   const { engine, result, names } = await both({ kind: "classifier", baseWidth: 8, classes: 3 });

@@ -6,9 +6,10 @@ import { networkParameters } from "../../../src/inspection/models/init.ts";
 import type { NetworkConfig } from "../../../src/inspection/models/network.ts";
 import { classifierFigures, LocalisationTest } from "../../../src/inspection/training/evaluate.ts";
 import { scanGenerated } from "../../../src/inspection/training/generated.ts";
-import { Learner, steppedRate } from "../../../src/inspection/training/learner.ts";
+import { cosineRate, Learner, steppedRate } from "../../../src/inspection/training/learner.ts";
 import { decodeInspector, encodeInspector, withPrefix } from "../../../src/inspection/training/model_file.ts";
 import { Predictor } from "../../../src/inspection/training/predictor.ts";
+import { adjusted, type RecipeName, recipeNetwork, RECIPES } from "../../../src/inspection/training/recipe.ts";
 import {
   classifierBatches,
   type InspectionSample,
@@ -20,7 +21,6 @@ import { Random } from "../../../src/random/philox.ts";
 import { gpu } from "../../support/ops.ts";
 
 const SIDE = 32;
-const LOCALISATION: NetworkConfig = { kind: "localisation", baseWidth: 4 };
 const CLASSIFIER: NetworkConfig = { kind: "classifier", baseWidth: 4, classes: 2 };
 
 /** Grey noise, with a bright ("hole": dark) square where a defect is. */
@@ -43,9 +43,23 @@ const test = (name: string, fn: () => Promise<void>) =>
 
 const settings = { side: SIDE, batch: 4, steps: 60, learningRate: 5e-3 };
 
-test("the localisation U-Net learns to mark bright and dark squares that it has not seen", async () => {
+for (const name of ["official", "narrow"] as const) {
+  test(`the localisation U-Net learns to mark squares that it has not seen: ${name} recipe`, () => learns(name));
+}
+
+/** Trains by a recipe at the sizes of the test. */
+async function learns(name: RecipeName): Promise<void> {
+  const recipe = adjusted(RECIPES.localisation[name], {
+    baseWidth: name === "narrow" ? 8 : 4,
+    side: SIDE,
+    batch: 4,
+    steps: 60,
+    learningRate: name === "narrow" ? 1e-2 : 5e-3,
+  });
+  const config = recipeNetwork(recipe, "localisation", 0);
   using parameters = networkParameters(1);
-  using learner = new Learner(gpu, LOCALISATION, parameters, localisationBatches(1, 4, normal, defects), settings);
+  const batches = localisationBatches(1, 4, normal, defects, recipe);
+  using learner = new Learner(gpu, config, parameters, batches, recipe);
   await learner.advance(5);
   const first = await learner.takeLoss();
   await learner.advance(55);
@@ -53,14 +67,14 @@ test("the localisation U-Net learns to mark bright and dark squares that it has 
   await learner.advance(60);
   const last = await learner.takeLoss();
   assert.ok(last < 0.5 * first, `loss ${first} → ${last}`);
-  using predictor = new Predictor(gpu, LOCALISATION, parameters, SIDE, 4);
+  using predictor = new Predictor(gpu, config, parameters, SIDE, 4);
   const unseen = [sample(9), sample(10), sample(9, "bump"), sample(9, "hole"), sample(10, "bump")];
   const figures = new LocalisationTest(SIDE);
   for await (const { index, values } of predictor.predict(unseen)) figures.add(unseen[index], values);
   const { pixelAuroc, pixelAp, normalImages, defectImages } = figures.figures();
   assert.ok(pixelAuroc > 0.9 && pixelAp > 0.5, `AUROC ${pixelAuroc}, AP ${pixelAp}`);
   assert.deepEqual([normalImages, defectImages], [2, 3]);
-});
+}
 
 test("a saved training goes on bit for bit, running statistics included; its file keeps what it learned", async () => {
   const made = (p: ReturnType<typeof networkParameters>) =>
@@ -107,6 +121,48 @@ test("a saved training goes on bit for bit, running statistics included; its fil
 Deno.test("the rate falls to a fifth at 0.8 and again at 0.9 of all steps", () => {
   const rates = [0, 79, 80, 89, 90, 99].map((step) => steppedRate(step, 100, 1));
   [1, 1, 0.2, 0.2, 0.04, 0.04].forEach((rate, i) => assert.ok(Math.abs(rates[i] - rate) < 1e-12, `${rates}`));
+});
+
+Deno.test("a cosine schedule rises over 20 steps and ends near 0", () => {
+  const rates = [0, 9, 19, 50, 99].map((step) => cosineRate(step, 100, 1));
+  const cosine = (step: number) => 0.5 + 0.5 * Math.cos(Math.PI * step / 100);
+  [0.05, 0.5 * cosine(9), cosine(19), 0.5, cosine(99)].forEach((rate, i) =>
+    assert.ok(Math.abs(rates[i] - rate) < 1e-12, `${rates}`)
+  );
+});
+
+Deno.test("a crop holds a defect's pixel, keeps image and mask together, and comes in every place and mirrored", () => {
+  const side = SIDE, crop = 16, mask = new Uint8Array(side * side), pixels = new Uint8ClampedArray(3 * side * side);
+  for (let y = 3; y < 6; y++) for (let x = 20; x < 26; x++) mask[y * side + x] = 1;
+  // Red tells the column, green the row, blue the mask.
+  mask.forEach((on, i) => pixels.set([i % side, Math.floor(i / side), 200 * on], 3 * i));
+  const only: InspectionSample = { path: "a", kind: "bump", pixels, mask, hash: "a" };
+  const batch = localisationBatches(5, 8, [{ ...only, kind: undefined, mask: undefined }], [only], {
+    normalShare: 0.25,
+    flips: true,
+    crop,
+  });
+  let normals = 0;
+  const corners = new Set<string>(), mirrored = new Set<string>();
+  for (let step = 0; step < 50; step++) {
+    const { image, labels } = batch(step);
+    assert.equal(image.length, 8 * 3 * crop * crop);
+    for (let b = 0; b < 8; b++) {
+      const at = (x: number, y: number, c: number) => Math.round(255 * image[((b * crop + y) * crop + x) * 3 + c]);
+      const own = labels.subarray(b * crop * crop, (b + 1) * crop * crop);
+      if (own.includes(1)) {
+        own.forEach((on, i) => assert.equal(at(i % crop, Math.floor(i / crop), 2), 200 * on));
+      } else normals++;
+      const [dx, dy] = [at(1, 0, 0) - at(0, 0, 0), at(0, 1, 1) - at(0, 0, 1)];
+      assert.deepEqual([Math.abs(dx), Math.abs(dy)], [1, 1], "neighbours stay neighbours");
+      mirrored.add(`${dx},${dy}`);
+      corners.add(`${at(0, 0, 0)},${at(0, 0, 1)}`);
+    }
+  }
+  assert.equal(mirrored.size, 4);
+  assert.ok(corners.size > 60, `${corners.size} places`);
+  assert.ok(Math.abs(normals - 100) < 35, `${normals} of 400 normal`);
+  assert.deepEqual(batch(7), batch(7));
 });
 
 Deno.test("half of what is drawn is normal, all kinds come as often, and a step draws the same again", () => {
