@@ -70,6 +70,19 @@ export function describeError(error: unknown): { lines: string[]; code: number }
     const [line, hint] = SYSTEM[code](pathOf(message));
     return { lines: [`error: ${line}`, `  hint: ${hint}`], code: EXIT.error };
   }
+  // Deno keeps programs without --allow-all out of the system's own folders, whatever their owner may do.
+  const kept = error instanceof Deno.errors.NotCapable
+    ? /^Requires all access to "(.+?)"/.exec(message)?.[1]
+    : undefined;
+  if (kept) {
+    return {
+      lines: [
+        `error: ${oneLine(kept)} is in a system folder, which Deno does not open to this program`,
+        "  hint: choose a path outside /dev, /proc and /sys; a RAM disk can be mounted elsewhere",
+      ],
+      code: EXIT.error,
+    };
+  }
   if (isDeviceLost(error)) {
     return {
       lines: [

@@ -49,10 +49,10 @@ export interface Part {
 
 /** What to take from a data set. */
 export interface ScanOptions {
-  /** Only this part. */
-  part?: string;
-  /** Only this defect. */
-  defect?: string;
+  /** Only these parts; nothing else is looked at. */
+  parts?: readonly string[];
+  /** Only these defects; nothing else is looked at. */
+  defects?: readonly string[];
   /** Take image ⌊N/3⌋ into training too, as the paper's code does, though it is a test image as well. */
   officialSplit?: boolean;
   /** Look at normal images only; defects and masks are not needed. */
@@ -127,14 +127,31 @@ function pairsOf(images: string[], maskFolder: string | undefined, label: string
   }
   return own.map((image) => {
     const stem = stemOf(basename(image)), mask = masks.get(stem);
-    if (!mask) throw new UserError(`${image}: no mask`, `expected ${stem}_mask.png in ${maskFolder ?? label}`);
+    if (!mask) {
+      const names = maskFolder ? `${stem}_mask.png or ${stem}.png` : `${stem}_mask.png`;
+      throw new UserError(`${image}: no mask`, `expected ${names} in ${maskFolder ?? label}`);
+    }
     return { stem, image, mask };
   });
 }
 
-/** One part, all defects. */
-function scanPart(path: string, { officialSplit, goodOnly, defect: only }: ScanOptions): Part {
-  const mvtec = isFolder(join(path, "train"));
+/** A mask of another size than its image. */
+function sizesDiffer(mask: string, a: { width: number; height: number }, b: { width: number; height: number }) {
+  return new UserError(
+    `${mask}: the mask has ${b.width}×${b.height} pixels, its image ${a.width}×${a.height}`,
+    "a mask covers its image pixel for pixel: export it at the image's own size",
+  );
+}
+
+/** Whether a part's folders have MVTec's names, and the names of its defects. */
+function defectFolders(path: string): { mvtec: boolean; from: string; names: string[] } {
+  const mvtec = isFolder(join(path, "train")), from = mvtec ? join(path, "test") : path;
+  return { mvtec, from, names: foldersIn(from).filter((name) => mvtec ? name !== "good" : !reserved.has(name)) };
+}
+
+/** One part, all defects that are wanted. */
+function scanPart(path: string, { officialSplit, goodOnly, defects: only }: ScanOptions): Part {
+  const { mvtec, from, names } = defectFolders(path);
   const goodFolder = mvtec ? join(path, "train", "good") : join(path, "good");
   const good = listImages(goodFolder);
   if (good.length === 0) {
@@ -148,11 +165,9 @@ function scanPart(path: string, { officialSplit, goodOnly, defect: only }: ScanO
     defects: [],
   };
   if (goodOnly) return part;
-  const from = mvtec ? join(path, "test") : path;
-  const names = foldersIn(from).filter((name) => mvtec ? name !== "good" : !reserved.has(name));
   if (names.length === 0) throw new UserError(`${path}: no defect folder`, layoutHint);
   for (const name of names) {
-    if (only !== undefined && name !== only) continue;
+    if (only && !only.includes(name)) continue;
     const folder = join(from, name);
     const maskFolder = ["ground_truth", "masks"].map((kind) => join(path, kind, name)).find(isFolder);
     const pairs = pairsOf(listImages(folder), maskFolder, folder);
@@ -164,9 +179,7 @@ function scanPart(path: string, { officialSplit, goodOnly, defect: only }: ScanO
     }
     for (const { image, mask } of pairs) {
       const a = readImageSize(image), b = readImageSize(mask);
-      if (a.width !== b.width || a.height !== b.height) {
-        throw new UserError(`${mask}: the mask has ${b.width}×${b.height} pixels, its image ${a.width}×${a.height}`);
-      }
+      if (a.width !== b.width || a.height !== b.height) throw sizesDiffer(mask, a, b);
     }
     part.defects.push({
       name,
@@ -192,23 +205,21 @@ export function scanDataset(root: string, options: ScanOptions = {}): Part[] {
     ? [basename(Deno.realPathSync(root))]
     : foldersIn(root).filter((name) => isPart(join(root, name)));
   if (names.length === 0) throw new UserError(`${root}: not a data set in MVTec layout`, layoutHint);
-  const { part, defect } = options;
-  if (part !== undefined && !names.includes(part)) {
-    throw new UserError(`${root}: no part "${part}"`, `there is ${names.join(", ")}`);
+  const missing = options.parts?.filter((name) => !names.includes(name)) ?? [];
+  if (missing.length) {
+    throw new UserError(`${root}: no part ${missing.join(", ")}`, `there is ${names.join(", ")}`);
   }
-  const parts = names.filter((name) => part === undefined || name === part).map((name) => {
-    const scanned = scanPart(single ? root : join(root, name), options);
-    return { ...scanned, name };
-  });
-  if (options.goodOnly) return parts;
-  const found = parts.filter(({ defects }) => defects.length > 0);
-  if (found.length === 0) {
-    const known = new Set(
-      scanDataset(root, { ...options, defect: undefined }).flatMap((one) => one.defects.map(({ name }) => name)),
-    );
-    throw new UserError(`${root}: no defect "${defect}"`, `there is ${[...known].join(", ")}`);
+  const chosen = names.filter((name) => options.parts?.includes(name) ?? true);
+  const pathOf = (name: string) => single ? root : join(root, name);
+  if (options.defects && !options.goodOnly) {
+    const known = new Set(chosen.flatMap((name) => defectFolders(pathOf(name)).names));
+    const missing = options.defects.filter((name) => !known.has(name));
+    if (missing.length) {
+      throw new UserError(`${root}: no defect ${missing.join(", ")}`, `there is ${[...known].join(", ")}`);
+    }
   }
-  return found;
+  const parts = chosen.map((name) => ({ ...scanPart(pathOf(name), options), name }));
+  return options.goodOnly ? parts : parts.filter(({ defects }) => defects.length > 0);
 }
 
 /**
@@ -218,9 +229,7 @@ export function scanDataset(root: string, options: ScanOptions = {}): Part[] {
 export async function loadPair({ image: imagePath, mask: maskPath }: Pair): Promise<{ image: Image; mask: Mask }> {
   const [image, mask] = await Promise.all([loadImage(imagePath), loadMask(maskPath)]);
   if (image.width !== mask.width || image.height !== mask.height) {
-    throw new UserError(
-      `${maskPath}: the mask has ${mask.width}×${mask.height} pixels, its image ${image.width}×${image.height}`,
-    );
+    throw sizesDiffer(maskPath, image, mask);
   }
   if (!mask.data.includes(1)) {
     throw new UserError(`${maskPath}: the mask is empty`, "paint the defect white on black, or remove the pair");

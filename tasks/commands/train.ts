@@ -152,7 +152,7 @@ export default defineCommand({
       );
     }
     const base = await openBase(options.model);
-    const kinds = openKinds(options), samples = await trainingSamples(kinds);
+    const kinds = openKinds(options), samples = await trainingSamples(kinds, context);
     const area = options.lossNormalization === "area";
     const spatial = spatialConfigOf(
       { ...options, spatialTokens: options.numSpatialVectors },

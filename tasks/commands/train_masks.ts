@@ -87,7 +87,7 @@ export default defineCommand({
   examples: ["--data photos --out runs/photos-masks"],
   async run(options, context) {
     const base = await openBase(options.model);
-    const kinds = openKinds(options), samples = await trainingSamples(kinds);
+    const kinds = openKinds(options), samples = await trainingSamples(kinds, context);
     const area = options.lossNormalization === "area";
     const sizes = { batch: options.trainBatchSize, tokens: options.numVectors, area, kinds: kinds.length };
     const budget = await jobBudget(options.memory, base.gpu, () => planTraining(base.config, sizes));

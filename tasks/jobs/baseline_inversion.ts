@@ -131,7 +131,7 @@ async function learn(base: BaseModel, kinds: readonly Kind[], run: InversionRun,
   const fitted = fitTrainingTo(budget, run.memory !== undefined, base.config, sizes, base.gpu.device, context);
   const { seed, augmentedCopies } = run,
     options = { seed, augmentation: "paper", augmentedCopies, view: VIEW } as const;
-  const views = await encodeViews(defectItems, base, await trainingSamples(kinds), options, "view", context);
+  const views = await encodeViews(defectItems, base, await trainingSamples(kinds, context), options, "view", context);
   const items = maskedLoss ? views : unmasked(views);
   using inversion = new Inversion(base, items, {
     tokens: run.numVectors,

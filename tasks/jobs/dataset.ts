@@ -4,6 +4,7 @@ import { join, relative } from "node:path";
 import type { LabelledSample } from "../../src/anomaly/training_set.ts";
 import { type Defect, loadPair, type Part, scanDataset } from "../../src/data/mvtec.ts";
 import { UserError } from "../../src/errors.ts";
+import type { Context } from "../command.ts";
 import { partsFolder } from "../assets.ts";
 import { readJson } from "./files.ts";
 
@@ -28,21 +29,12 @@ export interface Kind {
  * @throws UserError where the data set does not hold what was asked for
  */
 export function openKinds({ data, part, defect, officialSplit }: Selection): Kind[] {
-  const parts = scanDataset(data, { officialSplit });
-  const missing = part?.filter((name) => !parts.some((p) => p.name === name)) ?? [];
-  if (missing.length) {
-    throw new UserError(`${data}: no part ${missing.join(", ")}`, `there is ${parts.map((p) => p.name).join(", ")}`);
-  }
-  const chosen = parts.filter((p) => !part?.length || part.includes(p.name));
-  const kinds = chosen.flatMap((p) =>
-    p.defects.filter((d) => !defect?.length || defect.includes(d.name))
-      .map((d) => ({ key: `${p.name}+${d.name}`, part: p, defect: d }))
-  );
-  if (kinds.length === 0) {
-    const names = [...new Set(chosen.flatMap((p) => p.defects.map((d) => d.name)))];
-    throw new UserError(`${data}: no defect ${defect?.join(", ")}`, `there is ${names.join(", ")}`);
-  }
-  return kinds;
+  const parts = scanDataset(data, {
+    officialSplit,
+    parts: part?.length ? part : undefined,
+    defects: defect?.length ? defect : undefined,
+  });
+  return parts.flatMap((p) => p.defects.map((d) => ({ key: `${p.name}+${d.name}`, part: p, defect: d })));
 }
 
 /**
@@ -63,11 +55,24 @@ export function learnedKinds({ part, defect, ...selection }: Selection, path: st
   return known;
 }
 
-/** The training pairs of the kinds, decoded. */
-export async function trainingSamples(kinds: readonly Kind[]): Promise<LabelledSample[]> {
+/** Share of a picture above which a mask looks like one whose black and white changed places. */
+const INVERTED = 0.9;
+
+/** The training pairs of the kinds, decoded; says where a mask looks inverted. */
+export async function trainingSamples(
+  kinds: readonly Kind[],
+  { log }: Pick<Context, "log">,
+): Promise<LabelledSample[]> {
   const samples: LabelledSample[] = [];
   for (const { key, defect } of kinds) {
-    for (const pair of defect.train) samples.push({ key, ...await loadPair(pair) });
+    for (const pair of defect.train) {
+      const sample = { key, ...await loadPair(pair) }, { data } = sample.mask;
+      const share = data.reduce((sum, value) => sum + value, 0) / data.length;
+      if (share > INVERTED) {
+        log(`warning: ${pair.mask} marks ${Math.round(100 * share)} % of its image; white is defect: is it inverted?`);
+      }
+      samples.push(sample);
+    }
   }
   return samples;
 }

@@ -50,9 +50,9 @@ Deno.test("data set: several parts in MVTec layout, first third for training", (
     assert.deepEqual(crack.train.map(({ stem }) => stem), ["000", "001"]);
     assert.deepEqual(crack.test.map(({ stem }) => stem), ["002", "003", "004", "005", "006"]);
     assert.deepEqual(basename(crack.pairs[3].mask), "003_mask.png");
-    assert.deepEqual(scanDataset(root, { part: "wood" }).map(({ name }) => name), ["wood"]);
-    refused(root, /no part "steel"/, { part: "steel" });
-    refused(root, /no defect "dent"/, { defect: "dent" });
+    assert.deepEqual(scanDataset(root, { parts: ["wood"] }).map(({ name }) => name), ["wood"]);
+    refused(root, /no part steel/, { parts: ["steel", "wood"] });
+    refused(root, /no defect dent/, { defects: ["crack", "dent"] });
   }));
 
 Deno.test("data set: the official split trains on one test image more", () =>
@@ -128,6 +128,13 @@ Deno.test("data set: each mistake is said in one line", async () => {
     const small = toPng({ width: 2, height: 3, channels: 1, data: new Uint8Array(6).fill(1) });
     Deno.writeFileSync(join(root, "ground_truth/crack/001_mask.png"), small);
     refused(root, /001_mask\.png: the mask has 2×3 pixels, its image 4×3/);
+  });
+  // What is not asked for may be faulty.
+  await withFiles([...mvtec("wood/", 3), "wood/test/dent/0.png", ...mvtec("cable/", 1)], (root) => {
+    const [{ name, defects }, ...others] = scanDataset(root, { parts: ["wood"], defects: ["crack"] });
+    assert.deepEqual([name, defects.map(({ name }) => name), others], ["wood", ["crack"], []]);
+    refused(root, /dent: the defect has no masks/, { parts: ["wood"] });
+    refused(root, /crack: the defect has only one image/, { defects: ["crack"] });
   });
 });
 

@@ -38,6 +38,17 @@ Deno.test({
   },
 });
 
+Deno.test({
+  name: "describeError() tells a folder that Deno keeps to the system",
+  permissions: { read: true, write: true },
+  ignore: Deno.build.os !== "linux",
+  async fn() {
+    const kept = await Deno.mkdir("/dev/shm/run").catch((error) => error);
+    assert.match(lines(kept), /^error: \/dev\/shm\/run is in a system folder.*outside \/dev/);
+    assert.match(lines(new Deno.errors.NotCapable("Requires net access")), /fault of the program/);
+  },
+});
+
 Deno.test("describeError() tells a lost device, and says of anything else that it is the program's fault", () => {
   assert.match(lines(new Error("Parent device is lost")), /graphics device was lost.*--resume/);
   assert.match(lines(new TypeError("x is undefined")), /^error: TypeError: x is undefined\|.*fault of the program/);
