@@ -103,6 +103,7 @@ export {
   tokensOf,
 } from "./src/anomaly/embedding.ts";
 export type { PairFigures } from "./src/anomaly/figures.ts";
+export { type GateLimits, type PairRefusal, pairRefusal } from "./src/anomaly/gate.ts";
 export {
   type GeneratedPair,
   MaskGenerator,

@@ -13,6 +13,7 @@ import { Random } from "../random/philox.ts";
 import type { BaseModel } from "./base_model.ts";
 import { type AnomalyEmbedding, tokensOf } from "./embedding.ts";
 import { joinFigures, type PairFigures, pairFigures } from "./figures.ts";
+import { type GateLimits, type PairRefusal, pairRefusal, throughGate, type Try } from "./gate.ts";
 import { maskOfPicture } from "./masks.ts";
 import { composite, featherMask } from "./paste.ts";
 import { Sampler, type SamplerSettings } from "./sampler.ts";
@@ -28,6 +29,8 @@ export interface PairJob {
   readonly source: Image;
   /** Mask of the same size. */
   readonly mask: Mask;
+  /** Make this try and no other, whatever the gate says of it: a pair of a manifest again. */
+  readonly attempt?: number;
 }
 
 /** A finished pair. */
@@ -42,32 +45,27 @@ export interface GeneratedPair {
   readonly attempt: number;
   /** False where no try passed the gate: this is the best of them. */
   readonly accepted: boolean;
+  /** Why tries were refused, in their order. */
+  readonly refused: readonly PairRefusal[];
+  /** Pixels of the image over which the defect fades into its surroundings, at most. */
+  readonly feather: number;
 }
 
 /** Settings of pair generation. */
-export interface PairSettings extends SamplerSettings, View {
+export interface PairSettings extends SamplerSettings, View, GateLimits {
   /** Pixels over which a defect fades into its surroundings, at the model's resolution. */
   readonly feather: number;
   /** Give back fine texture that the autoencoder loses. */
   readonly keepDetail: boolean;
-  /** Least mean change inside the mask, 0 … 1, for a pair to pass. */
-  readonly minChange: number;
   /** Tries for one pair before the best is taken. */
   readonly maxAttempts: number;
   /** How masks reach the latent grid. */
   readonly latentMask: LatentMaskMode;
 }
 
-/** A job at one of its tries, and the best result so far. */
-interface Attempt {
-  readonly job: PairJob;
-  readonly attempt: number;
-  readonly best?: GeneratedPair;
-}
-
 /** One place of a job's mask, as the model is given it. */
 interface Patch {
-  readonly of: Attempt;
+  readonly of: Try<PairJob>;
   readonly window: Place["window"];
   /** The place's pixels in its window. */
   readonly maskView: Mask;
@@ -100,51 +98,44 @@ export class PairGenerator implements Disposable {
   }
 
   /**
-   * Makes every pair of `jobs`, in the order in which they are finished.
+   * Makes every pair of `jobs`, in their order.
    * @param next called before each batch; throw in it to stop between batches
    * @param onStep called after each sampling step of a batch
+   * @param judge why a pair that passed by itself is refused all the same, compared with those before it
    */
-  async *generate(
+  generate(
     jobs: Iterable<PairJob> | AsyncIterable<PairJob>,
-    { next, onStep }: { next?: () => void; onStep?: () => void } = {},
+    { next, onStep, judge }: {
+      next?: () => void;
+      onStep?: () => void;
+      judge?: (pair: GeneratedPair) => PairRefusal | undefined;
+    } = {},
   ): AsyncGenerator<GeneratedPair> {
-    const again: Attempt[] = [];
-    const fresh = (async function* () {
-      yield* jobs;
-    })();
-    let drained = false;
-    while (true) {
-      const batch = again.splice(0, this.#settings.batch);
-      while (!drained && batch.length < this.#settings.batch) {
-        const { value, done } = await fresh.next();
-        if (done) drained = true;
-        else batch.push({ job: value, attempt: 0 });
-      }
-      if (batch.length === 0) return;
+    const { batch, maxAttempts } = this.#settings;
+    const make = (tries: readonly Try<PairJob>[]) => {
       next?.();
-      for (const [i, result] of (await this.#make(batch, onStep)).entries()) {
-        const attempt = batch[i].attempt + 1;
-        if (result.accepted || attempt >= this.#settings.maxAttempts) yield result;
-        else again.push({ job: result.job, attempt, best: result });
-      }
-    }
+      return this.#make(tries, onStep);
+    };
+    return throughGate(jobs, { batch, maxAttempts, make, judge });
   }
 
-  async #make(batch: readonly Attempt[], onStep?: () => void): Promise<GeneratedPair[]> {
+  async #make(batch: readonly Try<PairJob>[], onStep?: () => void): Promise<GeneratedPair[]> {
     const { side } = this.#base, settings = this.#settings;
     const patches = batch.flatMap((attempt) =>
       placesOf(attempt.job.mask, side, settings).map((place, number) => this.#patch(attempt, place, number))
     );
     const drawn = await this.#draw(patches, onStep);
     return batch.map((attempt) => {
-      const { job, best } = attempt, { source, mask } = job, figures: PairFigures[] = [], sizes: number[] = [];
+      const { job } = attempt, { source, mask } = job, figures: PairFigures[] = [], sizes: number[] = [];
       const opacity = new Float32Array(mask.data.length);
-      let image = source;
+      let image = source, feather = 0;
       patches.forEach((patch, k) => {
         if (patch.of !== attempt) return;
         const { window, maskView } = patch;
         const [generated, reconstruction] = drawn[k].map((x) => resize(x, window.width, window.height, "bicubic"));
-        const own = featherMask(maskView, settings.feather * Math.max(window.width, window.height) / side);
+        const width = settings.feather * Math.max(window.width, window.height) / side,
+          own = featherMask(maskView, width);
+        feather = Math.max(feather, width);
         const pasted = settings.pasteBack === false
           ? generated
           : composite(crop(image, window), generated, settings.keepDetail ? reconstruction : undefined, own);
@@ -160,14 +151,13 @@ export class PairGenerator implements Disposable {
       // The outside is checked on the bytes that are kept.
       const { changeOutside } = pairFigures(source, image, mask, opacity);
       const joined = { ...joinFigures(figures, sizes), changeOutside };
-      const accepted = joined.changeInside >= settings.minChange;
-      if (best && !accepted && best.figures.changeInside >= joined.changeInside) return best;
-      return { job, image, figures: joined, attempt: attempt.attempt, accepted };
+      const why = pairRefusal(joined, settings), refused = why ? [why] : [];
+      return { job, image, figures: joined, attempt: attempt.attempt, accepted: !why, refused, feather };
     });
   }
 
   /** What the model is given of one place of a job's mask. Its random numbers are named by its number: 0 has the job's own. */
-  #patch(of: Attempt, { window, mask }: Place, number: number): Patch {
+  #patch(of: Try<PairJob>, { window, mask }: Place, number: number): Patch {
     const { side } = this.#base, { source, key } = of.job, maskView = crop(mask, window);
     const shrink = this.#settings.latentMask === "official" ? resizeMaskOfficial : resizeMask;
     return {

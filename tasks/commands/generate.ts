@@ -11,13 +11,17 @@ import * as shared from "./shared.ts";
 /** Images that show what the seed changes, and from how many pairs on they are worth their time. */
 const PROBES = 2, PROBES_FROM = 32;
 
+/** What the quality gate asks of a pair: of 360 real defects on the parts' surfaces 5 have less (docs/metrics.md). */
+const MIN_CHANGE = 0.01, MIN_CHANGED_SHARE = 0.1;
+
 export default defineCommand({
   name: "generate",
   summary: "Makes image-mask pairs in MVTec layout, with a manifest that makes each one again.",
   details:
     "Each defect is drawn into a normal image inside a mask; pixels away from the mask stay as they were. Images " +
     "of any size come out at their own size. manifest.jsonl records seed, source, mask and settings of each pair; " +
-    "pair i depends on the seed and i alone. summary.json and the last lines tell what changed inside and outside the " +
+    "pair i depends on the seed and i alone. Pairs in which " +
+    "nothing or too little changed, or that look like an earlier one, are tried again. summary.json and the last lines tell what changed inside and outside the " +
     "masks, how near pairs are to the training images and to each other, and how much the seed changes.",
   runFolder: true,
   gpu: true,
@@ -50,7 +54,7 @@ export default defineCommand({
       feather: 0,
       window: "whole",
       maxAttempts: 1,
-      minChange: 0,
+      qualityGate: false,
       count: 504,
       batchSize: 8,
       officialSplit: true,
@@ -98,9 +102,16 @@ export default defineCommand({
       description: "Give back fine texture of the source, which the autoencoder blurs, where the defect is faint.",
       default: true,
     },
+    qualityGate: {
+      type: "boolean",
+      description:
+        "Refuse pairs in which nothing or too little of the mask changed, or that look like an earlier one, and " +
+        "try again with other random numbers.",
+      default: true,
+    },
     maxAttempts: {
       type: "integer",
-      description: "Tries for a pair that --min-change refuses, before the best of them is kept.",
+      description: "Tries for a pair that the gate refuses, before the best of them is kept and marked as refused.",
       default: 3,
       min: 1,
       max: 100,
@@ -117,9 +128,15 @@ export default defineCommand({
     },
     minChange: {
       type: "number",
-      description:
-        "Reject pairs whose mean change inside the mask (0 to 1) is smaller: nothing was drawn. 0 keeps all.",
-      default: 0,
+      description: "Quality gate: least mean change inside the mask, 0 to 1. 0 asks for none.",
+      default: MIN_CHANGE,
+      min: 0,
+      max: 1,
+    },
+    minChangedShare: {
+      type: "number",
+      description: "Quality gate: least share of the mask whose pixels visibly change (by 8 of 255). 0 asks for none.",
+      default: MIN_CHANGED_SHARE,
       min: 0,
       max: 1,
     },
@@ -149,6 +166,7 @@ export default defineCommand({
       base,
       embedding,
       embeddingHash: sha256,
+      distinct: options.qualityGate,
       seedProbes: options.seedProbes ?? (options.count >= PROBES_FROM ? PROBES : 0),
       settings: {
         seed: options.seed,
@@ -164,8 +182,9 @@ export default defineCommand({
         window: options.window ?? embedding.view?.window ?? "whole",
         zoom: options.zoom ?? embedding.view?.zoom ?? 1,
         keepDetail: options.keepDetail,
-        minChange: options.minChange,
-        maxAttempts: options.maxAttempts,
+        minChange: options.qualityGate ? options.minChange : 0,
+        minChangedShare: options.qualityGate ? options.minChangedShare : 0,
+        maxAttempts: options.qualityGate ? options.maxAttempts : 1,
       },
     }, context);
   },

@@ -22,6 +22,8 @@ export interface KindSummary extends KindFigures {
   readonly defect: string;
   /** Pairs that passed the quality gate. */
   readonly accepted: number;
+  /** Tries that it refused, by reason; undefined for methods without a gate. */
+  readonly refused?: Readonly<Record<string, number>>;
   /**
    * How much the seed alone changes the inside of the mask: mean difference between images of one source and one mask,
    * 0 … 1; undefined where it was not measured.
@@ -30,15 +32,15 @@ export interface KindSummary extends KindFigures {
 }
 
 /** What a summary needs to know of a pair. */
-type PairRecord = Pick<ManifestRecord, "part" | "defect" | "index" | "image" | "mask" | "source" | "accepted">;
+type PairRecord =
+  & Pick<ManifestRecord, "part" | "defect" | "index" | "image" | "mask" | "source" | "accepted">
+  & Partial<Pick<ManifestRecord, "refused" | "feather">>;
 
 /** What is summarised. */
 export interface SummaryRun {
   readonly kinds: readonly Kind[];
   readonly data: string;
   readonly records: readonly PairRecord[];
-  /** Pixels around the mask of an image of this size over which the defect fades; none where left out. */
-  readonly feather?: (size: { width: number; height: number }) => number;
   /** Differences by seed, by the kind's key. */
   readonly seedVariety?: ReadonlyMap<string, number>;
 }
@@ -63,7 +65,7 @@ export async function regionOf({ part }: Kind): Promise<(size: { width: number; 
 
 /** Writes `summary.json` and prints its table. */
 export async function summarisePairs(run: SummaryRun, context: Context): Promise<readonly KindSummary[]> {
-  const { records, feather = () => 0, seedVariety } = run, { runFolder, signal } = context;
+  const { records, seedVariety } = run, { runFolder, signal } = context;
   using progress = context.progress({ label: "figures", total: records.length, unit: "pair" });
   const summaries: KindSummary[] = [];
   let done = 0;
@@ -78,13 +80,14 @@ export async function summarisePairs(run: SummaryRun, context: Context): Promise
       signal.throwIfAborted();
       const source = await loadImage(sources.get(record.source) ?? `${run.data}/${record.source}`);
       const image = await loadImage(runFolder.file(record.image)), mask = await loadMask(runFolder.file(record.mask));
-      summary.add(source, { image, mask }, { feather: feather(image), part: region(image) });
+      summary.add(source, { image, mask }, { feather: record.feather, part: region(image) });
       progress.update(++done);
     }
     summaries.push({
       part: part.name,
       defect: defect.name,
       accepted: mine.filter(({ accepted }) => accepted).length,
+      refused: refusalsOf(mine),
       ...summary.figures(),
       seedVariety: seedVariety?.get(key),
     });
@@ -94,6 +97,22 @@ export async function summarisePairs(run: SummaryRun, context: Context): Promise
   await runFolder.write(SUMMARY, `${JSON.stringify(summaries, short, 2)}\n`);
   printSummary(summaries, context);
   return summaries;
+}
+
+/** Tries that were refused, by reason. */
+function refusalsOf(records: readonly PairRecord[]): Record<string, number> | undefined {
+  if (records.every(({ refused }) => refused === undefined)) return undefined;
+  const counts: Record<string, number> = {};
+  for (const { refused = [] } of records) for (const why of refused) counts[why] = (counts[why] ?? 0) + 1;
+  return counts;
+}
+
+/** `3 unchanged, 1 near-duplicate`; 0 for none. */
+export function refusedText(refused: Readonly<Record<string, number>>): string {
+  return Object.entries(refused).sort(([a], [b]) => a < b ? -1 : 1).map(([why, count]) => `${count} ${why}`).join(
+    ", ",
+  ) ||
+    "0";
 }
 
 /** Prints the table of a summary. */
@@ -117,6 +136,7 @@ export function summaryTable(summaries: readonly KindSummary[]): Table {
   const columns: [name: string, cell: (one: KindSummary) => string][] = [
     ["defect", (s) => `${s.part}: ${s.defect}`],
     ["pairs", (s) => s.accepted < s.pairs ? `${s.accepted} of ${s.pairs}` : String(s.pairs)],
+    ["tries refused", (s) => s.refused ? refusedText(s.refused) : "–"],
     ["change inside", (s) => pm(s.changeInside, 1)],
     ["mask changed", (s) => pm(s.changedShare)],
     ["outside", (s) => percent(s.changeOutside.mean, 2)],
@@ -137,7 +157,7 @@ export function summaryTable(summaries: readonly KindSummary[]): Table {
 
 /** What the columns of {@linkcode summaryTable} mean, for a reader. */
 export const SUMMARY_NOTE =
-  "Changes against the source image, in parts of the full scale; mask changed: share of its pixels that visibly differ; " +
+  "Tries refused: what the quality gate sent back, by reason. Changes against the source image, in parts of the full scale; mask changed: share of its pixels that visibly differ; " +
   "outside, largest: what changed away from the mask. Nearest training: median distance to the most similar training " +
   "defect, to be compared with the distance among training defects; copied: pairs that repeat one; alike: pairs that look " +
   "like an earlier one; by seed: how much the seed alone changes.";

@@ -2,13 +2,15 @@
 
 import type { BaseModel } from "../../src/anomaly/base_model.ts";
 import type { AnomalyEmbedding } from "../../src/anomaly/embedding.ts";
-import { PairGenerator, type PairJob, type PairSettings } from "../../src/anomaly/generate.ts";
+import type { PairRefusal } from "../../src/anomaly/gate.ts";
+import { type GeneratedPair, PairGenerator, type PairJob, type PairSettings } from "../../src/anomaly/generate.ts";
 import { resizeMask } from "../../src/data/augment.ts";
 import { type Image, loadImage, loadMask, type Mask, toPng } from "../../src/data/image.ts";
 import { listImages } from "../../src/data/mvtec.ts";
 import { UserError } from "../../src/errors.ts";
 import type { Gpu } from "../../src/gpu/device.ts";
-import { seedVariety } from "../../src/inspection/metrics/pairs.ts";
+import { defectDescriptor, DUPLICATE, type LabelledImage, seedVariety } from "../../src/inspection/metrics/pairs.ts";
+import { EarlierPairs } from "../../src/inspection/metrics/earlier_pairs.ts";
 import { Random } from "../../src/random/philox.ts";
 import type { Context } from "../command.ts";
 import { type JsonLines, readJsonLines } from "../run_folder.ts";
@@ -32,13 +34,18 @@ export interface ManifestRecord {
   /** The try that made the image, 0 the first; with the seed and the index it names the random numbers. */
   readonly attempt: number;
   readonly accepted: boolean;
+  /** Why tries were refused, in their order. */
+  readonly refused: readonly PairRefusal[];
+  /** What was judged, and `nearestEarlier`: the distance to the most similar pair of a smaller index. */
   readonly figures: Record<string, number>;
+  /** Pixels around the mask over which the defect fades. */
+  readonly feather: number;
   /** SHA-256 of base model and of the embeddings, and the adapter. */
   readonly model: string;
   readonly embeddings: string;
   readonly adapter: string;
   /** All that decides what the image looks like; how many were made at once does not. */
-  readonly settings: Omit<PairSettings, "batch">;
+  readonly settings: Omit<PairSettings, "batch"> & { readonly distinct?: boolean };
 }
 
 /** Name of the manifest. */
@@ -51,6 +58,8 @@ export interface PairRun {
   readonly masks?: string;
   readonly count: number;
   readonly settings: PairSettings;
+  /** Refuse pairs that look like one of a smaller index. */
+  readonly distinct?: boolean;
   readonly base: BaseModel;
   readonly embedding: AnomalyEmbedding;
   /** SHA-256 of the embedding file. */
@@ -64,7 +73,8 @@ const FIRST_PROBE = 2 ** 30;
 
 /** Makes `count` pairs of each kind; those in the manifest stay. */
 export async function makePairs(kinds: readonly Kind[], run: PairRun, context: Context): Promise<void> {
-  const { base, settings, count } = run, { runFolder, signal } = context, { batch: _, ...recorded } = settings;
+  const { base, settings, count, distinct = false } = run, { runFolder, signal } = context;
+  const { batch: _, ...recorded } = { ...settings, distinct };
   const pools = new Map(run.masks ? kinds.map((kind) => [kind, masksOf(run.masks!, kind)]) : []);
   const before = await readJsonLines<ManifestRecord>(runFolder.file(MANIFEST));
   if (before.some((r) => r.embeddings !== run.embeddingHash || r.model !== base.sha256)) {
@@ -73,7 +83,7 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
       "choose another --out for the new ones, or --overwrite",
     );
   }
-  const finished = new Set(before.map((r) => `${r.part}+${r.defect} ${r.index}`));
+  const finished = new Map(before.map((r) => [`${r.part}+${r.defect} ${r.index}`, r]));
   let manifest: JsonLines<ManifestRecord> | undefined; // opened once there is something to write
   const start = before.length, total = count * kinds.length;
   const progress = context.progress({ label: "pairs", total, unit: "pair", start });
@@ -82,12 +92,17 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
   let done = start, rejected = 0;
   const origins = new Map<PairJob, { kind: Kind; source: string; maskSource: string }>();
 
+  const similar = new Similar();
   async function* jobs(): AsyncGenerator<PairJob> {
     for (const kind of kinds) {
       const pool = pools.get(kind);
       const ground = pool ? undefined : await maskGround(kind, base.side);
       for (let index = 0; index < count; index++) {
-        if (finished.has(`${kind.key} ${index}`)) continue;
+        const there = finished.get(`${kind.key} ${index}`);
+        if (there) {
+          if (distinct && there.accepted) await similar.read(there, runFolder.path);
+          continue;
+        }
         const path = new Random(settings.seed, `source/${kind.key}`, index).pick(kind.part.good);
         const source = await loadImage(path);
         const maskPath = pool?.[index % pool.length];
@@ -100,8 +115,11 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
     }
   }
 
-  const next = () => signal.throwIfAborted();
-  for await (const { job, image, figures, attempt, accepted } of generator.generate(jobs(), { next })) {
+  const next = () => signal.throwIfAborted(),
+    judge = distinct ? (pair: GeneratedPair) => similar.judge(pair) : undefined;
+  for await (const pair of generator.generate(jobs(), { next, judge })) {
+    const { job, image, attempt, accepted, refused, feather } = pair, nearestEarlier = similar.distance(pair);
+    const figures = { ...pair.figures, ...(nearestEarlier === undefined ? {} : { nearestEarlier }) };
     const { kind, source, maskSource } = origins.get(job)!;
     origins.delete(job);
     const { part, defect } = kind, stem = String(job.index).padStart(4, "0");
@@ -116,6 +134,8 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
       seed: settings.seed,
       attempt,
       accepted,
+      refused,
+      feather: Math.ceil(1000 * feather) / 1000,
       figures: Object.fromEntries(Object.entries(figures).map(([k, v]) => [k, Number(v.toFixed(5))])),
       model: base.sha256,
       embeddings: run.embeddingHash,
@@ -139,13 +159,46 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
   progress.finish();
   if (rejected) {
     context.log(
-      `${rejected} pairs changed little in ${settings.maxAttempts} tries; the manifest marks them "accepted": false`,
+      `${rejected} pairs were refused in all of ${settings.maxAttempts} tries; the manifest marks them "accepted": false`,
     );
   }
   const varieties = await varietyBySeed(generator, kinds, run, records, context);
-  const feather = ({ width, height }: { width: number; height: number }) =>
-    settings.feather * Math.max(1, Math.max(width, height) / base.side);
-  await summarisePairs({ kinds, data: run.data, records, feather, seedVariety: varieties }, context);
+  await summarisePairs({ kinds, data: run.data, records, seedVariety: varieties }, context);
+}
+
+/** Accepted pairs by kind, to tell whether another looks like one of them. */
+class Similar {
+  readonly #kinds = new Map<string, EarlierPairs>();
+  /** By image: what was found when it was judged. */
+  readonly #distances = new WeakMap<Image, number>();
+
+  #of(key: string): EarlierPairs {
+    if (!this.#kinds.has(key)) this.#kinds.set(key, new EarlierPairs());
+    return this.#kinds.get(key)!;
+  }
+
+  /** Takes a pair of an earlier call. */
+  async read({ part, defect, index, image, mask }: ManifestRecord, folder: string): Promise<void> {
+    const pair: LabelledImage = {
+      image: await loadImage(`${folder}/${image}`),
+      mask: await loadMask(`${folder}/${mask}`),
+    };
+    this.#of(`${part}+${defect}`).add(index, defectDescriptor(pair));
+  }
+
+  /** Refuses what looks like an earlier pair; takes what does not. */
+  judge({ job: { key, index, mask }, image }: GeneratedPair): PairRefusal | undefined {
+    const descriptor = defectDescriptor({ image, mask }), earlier = this.#of(key);
+    const distance = earlier.nearest(index, descriptor);
+    if (distance !== undefined) this.#distances.set(image, distance);
+    if (distance !== undefined && distance < DUPLICATE) return "near-duplicate";
+    earlier.add(index, descriptor);
+  }
+
+  /** Distance to the nearest earlier pair; undefined for one that was not judged or is the first. */
+  distance({ image }: GeneratedPair): number | undefined {
+    return this.#distances.get(image);
+  }
 }
 
 /** For each kind: how much images differ that have the source and the mask of its first pair, but other random numbers. */
@@ -166,7 +219,7 @@ async function varietyBySeed(
       const source = await loadImage(`${data}/${record.source}`), mask = await loadMask(runFolder.file(record.mask));
       images.set(key, [await loadImage(runFolder.file(record.image))]);
       masks.set(key, mask);
-      for (let k = 0; k < seedProbes; k++) yield { index: FIRST_PROBE + k, key, source, mask };
+      for (let k = 0; k < seedProbes; k++) yield { index: FIRST_PROBE + k, attempt: 0, key, source, mask };
     }
   }
   using progress = context.progress({ label: "seeds", total: seedProbes * kinds.length, unit: "image" });

@@ -82,7 +82,8 @@ export async function remakePairs(records: readonly ManifestRecord[], run: Regen
         if (finished.has(record.image)) continue;
         const source = await loadImage(join(run.data, record.source));
         const mask = fit(await masks(record), source);
-        const job = { index: record.index, key: `${record.part}+${record.defect}`, source, mask };
+        const { index, attempt } = record,
+          job = { index, attempt, key: `${record.part}+${record.defect}`, source, mask };
         origins.set(job, record);
         yield job;
       }

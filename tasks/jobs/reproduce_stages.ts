@@ -134,6 +134,7 @@ export function pairStages(
         ...drawn,
         model,
         trainRun: join(root, learned),
+        qualityGate: false, // as the footing says: every pair is used
         reweighting: reweighting ? "official" : "off",
       },
     },

@@ -25,6 +25,8 @@ const pair = (inside: number, changeInside: number, changedShare: number): Gener
     figures: { changeInside, changeOutside: 0, changedShare },
     attempt: 0,
     accepted: true,
+    refused: [],
+    feather: 0,
   };
 };
 

@@ -3,12 +3,13 @@
  * the seed and the index alone.
  */
 import assert from "node:assert/strict";
-import { binaryMask, loadImage, loadMask, toPng } from "../../src/data/image.ts";
+import { binaryMask, loadImage, loadMask, savePng, toPng } from "../../src/data/image.ts";
 import type { ManifestRecord } from "../../tasks/jobs/pairs.ts";
 import { featherMask } from "../../src/anomaly/paste.ts";
 import { decodeEmbedding } from "../../src/anomaly/embedding.ts";
 import { listImages } from "../../src/data/mvtec.ts";
 import { TINY_PAIRS, TINY_PARTS } from "../support/tiny_data.ts";
+import { DUPLICATE } from "../../src/inspection/metrics/pairs.ts";
 import { exists, Workshop } from "./program.ts";
 
 const shop = new Workshop();
@@ -232,14 +233,16 @@ test("every form of re-weighting, of guidance and of window runs, and each chang
 });
 
 test("what --min-change refuses is tried again, then kept and marked", async () => {
-  const common = `${PAIRS} --part weave --count 3 --batch-size 2 --max-attempts 3`;
-  await shop.good(`${common} --out @gate-none`);
+  const common = `${PAIRS} --part weave --count 3 --batch-size 2 --max-attempts 3 --min-changed-share 0`;
+  await shop.good(`${common} --min-change 0.99 --no-quality-gate --out @gate-none`);
+  assert.ok(manifest("gate-none").every(({ accepted, attempt, refused }) => accepted && !attempt && !refused.length));
   const changes = manifest("gate-none").map(({ figures }) => figures.changeInside).sort((a, b) => a - b);
   const { err } = await shop.good(`${common} --min-change 0.99 --out @gate-all`);
-  assert.match(err, /6 pairs changed little in 3 tries/);
+  assert.match(err, /6 pairs were refused in all of 3 tries/);
   for (const record of manifest("gate-all")) {
     const first = manifest("gate-none").find(({ image }) => image === record.image)!;
     assert.equal(record.accepted, false);
+    assert.deepEqual(record.refused, ["unchanged", "unchanged", "unchanged"]);
     assert.ok(record.figures.changeInside >= first.figures.changeInside, "the best of the tries is kept");
     const same = pictures("gate-all")[record.image] === pictures("gate-none")[record.image];
     assert.equal(record.attempt === 0, same, `${record.image}: attempt ${record.attempt}`);
@@ -254,9 +257,46 @@ test("what --min-change refuses is tried again, then kept and marked", async () 
     assert.equal(record.attempt, 0);
     assert.ok(pictures("gate-some")[record.image] === pictures("gate-none")[record.image]);
   }
+  const refused = manifest("gate-some").flatMap((record) => record.refused).length;
+  const summary = JSON.parse(Deno.readTextFileSync(shop.file("gate-some/summary.json")));
+  assert.equal(summary[0].refused.unchanged + (summary[1].refused.unchanged ?? 0), refused);
+  // A share of the mask that no pair reaches.
+  const { out } = await shop.good(`${common} --min-change 0 --min-changed-share 1 --out @gate-share`);
+  for (const { accepted, refused, figures } of manifest("gate-share")) {
+    assert.equal(accepted, figures.changedShare === 1);
+    assert.ok(accepted || refused.every((why) => why === "mostly unchanged"));
+  }
+  assert.match(out, /tries refused/);
   // The gate, too, works picture by picture.
   await shop.good(`${common} --min-change ${gate} --batch-size 5 --out @gate-wide`);
   assert.deepEqual(pictures("gate-wide"), pictures("gate-some"));
+});
+
+test("pairs that look like an earlier one are refused, the same whatever batch or interruption", async () => {
+  // One speck for all: pairs of one source look the same, and there are four sources.
+  await Deno.mkdir(shop.file("speck/weave/hole"), { recursive: true });
+  const { width, height } = TINY_PARTS.weave, data = new Uint8Array(width * height);
+  data[20 * width + 20] = 1;
+  savePng(shop.file("speck/weave/hole/0.png"), { width, height, channels: 1, data });
+  const line = `${
+    PAIRS.replace("@masks", "@speck")
+  } --part weave --defect hole --feather 0 --min-change 0 --min-changed-share 0`;
+  await shop.good(`${line} --count 9 --batch-size 4 --max-attempts 2 --out @alike`);
+  const records = manifest("alike"), refusals = records.flatMap(({ refused }) => refused);
+  assert.ok(refusals.length > 3 && refusals.every((why) => why === "near-duplicate"), refusals.join());
+  for (const { source, index, attempt, accepted, refused, figures } of records) {
+    assert.equal(refused.length, accepted ? attempt : 2);
+    assert.equal(accepted, (figures.nearestEarlier ?? 1) >= DUPLICATE, JSON.stringify(figures));
+    assert.ok(accepted || records.some((r) => r.index < index && r.source === source));
+  }
+  assert.deepEqual(JSON.parse(Deno.readTextFileSync(shop.file("alike/summary.json")))[0].refused, {
+    "near-duplicate": refusals.length,
+  });
+  await shop.good(`${line} --count 3 --batch-size 1 --max-attempts 2 --out @alike-later`);
+  await shop.good("generate --out @alike-later --resume --count 9 --batch-size 3");
+  assert.deepEqual(pictures("alike-later"), pictures("alike"));
+  assert.deepEqual(manifest("alike-later"), records);
+  assert.match((await shop.good("regenerate --pairs @alike --out @alike-again")).out, /9 of 9 images/);
 });
 
 test("regenerate makes pairs of a manifest again, with the same bytes, whatever settings and masks they had", async () => {
