@@ -10,6 +10,9 @@
 // columns, then its row tiles, then the blocks, then the batch; neighbours read neighbouring quads of b.
 // SHARED 1: a workgroup of 8 tiles of rows x 8 lanes reads its rows of a and its columns of b, eight quads of k at a time,
 // into workgroup memory, each invocation an eighth of them; the sums are taken from there, in the same order.
+// SUBGROUP 1, for adapters whose subgroups are 8 neighbouring invocations: LANES (1, 2, 4 or 8) of them side by side have a
+// tile in common, of whose rows of a each reads LOADS and hands them to the others; where SPLIT > 1, the SPLIT tiles of a
+// subgroup need the same columns of b, and read those together too. The sums are the same, in the same order.
 // VECTOR 0 is the same for sizes that do not divide by 4, with scalar loads and a guarded tail.
 
 struct Shape {
@@ -53,10 +56,11 @@ struct Shape {
 //#if VECTOR
 fn loadA(at: u32, k: u32) -> vec4f { return a[at + k]; }
 //#if HALF
-fn loadB(at: u32) -> vec4f { let p = b[at]; return vec4f(unpack2x16float(p.x), unpack2x16float(p.y)); }
+fn unpackB(p: vec2u) -> vec4f { return vec4f(unpack2x16float(p.x), unpack2x16float(p.y)); }
 //#else
-fn loadB(at: u32) -> vec4f { return b[at]; }
+fn unpackB(p: vec4f) -> vec4f { return p; }
 //#end
+fn loadB(at: u32) -> vec4f { return unpackB(b[at]); }
 //#else
 //#if HALF
 fn elementB(i: u32) -> f32 { let p = unpack2x16float(b[i >> 1u]); return select(p.x, p.y, (i & 1u) == 1u); }
@@ -126,10 +130,22 @@ fn main(
 //#else
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.x + id.y * groups.x * 64u;
+//#if SUBGROUP
+  // Invocations past the end work on the last tile, for the others' sake, and write nothing.
+  let lane = i % {{LANES}}u;
+  let line = min(i, s.count - 1u) / {{LANES}}u;
+  let tile = i % 8u / {{LANES}}u; // within the subgroup
+//#else
   if (i >= s.count) { return; }
   let lane = i % s.lanes;
   let line = i / s.lanes;
+//#end
   let first = line % s.tiles * {{TILE}}u;
+//#end
+//#if SUBGROUP
+  let start = first + min(lane * {{LOADS}}u, {{TILE-1}}u); // the first row that this invocation reads
+//#else
+  let start = first;
 //#end
   let block = line / s.tiles % s.blocks;
   let batch = line / s.tiles / s.blocks;
@@ -138,7 +154,11 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   let steps = (s.inner + 3u) / 4u;
   let width = (s.cols + 3u) / 4u;
 //#for q in 0..QUADS
+//#if SUBGROUP
+  let quad{{q}} = (block * {{QUADS}}u + {{q}}u) * {{LANES}}u + lane;
+//#else
   let quad{{q}} = (block * {{QUADS}}u + {{q}}u) * s.lanes + lane;
+//#end
   let near{{q}} = min(quad{{q}}, width - 1u); // past the end: read the last quad, write nothing
 //#end
 //#for r in 0..TILE
@@ -148,9 +168,9 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 //#end
 //#if CONV
   // The pixels of the tile's rows, one step after another: divisions are slow. Rows past the end are read and not written.
-  let image0 = first / (s.rowH * s.rowW);
-  let y0 = first / s.rowW % s.rowH;
-  let x0 = first % s.rowW;
+  let image0 = start / (s.rowH * s.rowW);
+  let y0 = start / s.rowW % s.rowH;
+  let x0 = start % s.rowW;
 //#if CONV == 2
   let yq0 = (y0 + s.pt) / s.sy;
   let xq0 = (x0 + s.pl) / s.sx;
@@ -159,7 +179,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   let top = s.pt / s.sy;
   let left = s.pl / s.sx;
 //#end
-//#for r in 1..TILE
+//#for r in 1..LOADS
   let edge{{r}} = x{{r-1}} + 1u == s.rowW;
   let x{{r}} = select(x{{r-1}} + 1u, 0u, edge{{r}});
   let foot{{r}} = edge{{r}} & (y{{r-1}} + 1u == s.rowH);
@@ -184,7 +204,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
     let kxr = kx % s.sx;
 //#end
     // Positions before the image wrap around and are not below its size.
-//#for r in 0..TILE
+//#for r in 0..LOADS
 //#if CONV == 1
     let sy{{r}} = y{{r}} * s.sy + ky - s.pt;
     let sx{{r}} = x{{r}} * s.sx + kx - s.pl;
@@ -197,13 +217,24 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
     let at{{r}} = select(0u, (aBase + ((image{{r}} * s.sourceH + sy{{r}}) * s.sourceW + sx{{r}}) * s.inner) / {{UNIT}}u, ok{{r}});
 //#end
 //#else
-//#for r in 0..TILE
-  let at{{r}} = (aBase + min(first + {{r}}u, s.rows - 1u) * s.inner) / {{UNIT}}u;
+//#for r in 0..LOADS
+  let at{{r}} = (aBase + min(start + {{r}}u, s.rows - 1u) * s.inner) / {{UNIT}}u;
 //#end
   {
     let tap = 0u;
 //#end
+//#if SPLIT > 1
+    // Part e = 4·quad + row or column of the quad; this invocation reads every SPLIT-th.
+//#for t in 0..PARTS
+    let e{{t}} = ({{t*SPLIT}}u + tile) % {{4*QUADS}}u;
+    let part{{t}} = min((block * {{QUADS}}u + e{{t}} / 4u) * {{LANES}}u + lane, width - 1u);
 //#if TRANSPOSED
+    var own{{t}}At = (bBase + (tap * s.cols + part{{t}} * 4u + e{{t}} % 4u) * s.inner) / 4u;
+//#else
+    var own{{t}}At = (bBase + tap * s.inner * s.cols) / 4u + part{{t}} + e{{t}} % 4u * width;
+//#end
+//#end
+//#elif TRANSPOSED
 //#for q in 0..QUADS
 //#for j in 0..4
     let b{{j}}_{{q}}At = (bBase + (tap * s.cols + min(near{{q}} * 4u + {{j}}u, s.cols - 1u)) * s.inner) / {{UNIT}}u;
@@ -215,14 +246,25 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 //#end
 //#end
 //#if SHARED
-    for (var start = 0u; start < steps; start += 8u) {
+    for (var past = 0u; past < steps; past += 8u) {
       // What this invocation reads for all; past the end the last quad again, which nobody takes.
-      let ka = min(start + lane, steps - 1u);
-      let kb = min(start + tile, steps - 1u);
+      let ka = min(past + lane, steps - 1u);
+      let kb = min(past + tile, steps - 1u);
 //#else
     for (var k = 0u; k < steps; k++) {
       let kb = k;
 //#end
+//#if SPLIT > 1
+//#for t in 0..PARTS
+      let own{{t}} = b[own{{t}}At];
+      own{{t}}At += {{TRANSPOSED}}u + {{4-4*TRANSPOSED}}u * width;
+//#end
+//#for q in 0..QUADS
+//#for j in 0..4
+      let b{{j}}_{{q}} = unpackB(subgroupShuffle(own{{(4*q+j)/SPLIT}}, {{(4*q+j)%SPLIT*LANES}}u + lane));
+//#end
+//#end
+//#else
 //#for q in 0..QUADS
 //#if TRANSPOSED
 //#for j in 0..4
@@ -253,6 +295,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 //#end
 //#end
 //#end
+//#end
 //#if SHARED
       workgroupBarrier(); // the last quads have been used
 //#for r in 0..TILE
@@ -268,16 +311,31 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 //#end
 //#end
       workgroupBarrier();
-      for (var k = 0u; k < min(8u, steps - start); k++) {
+      for (var k = 0u; k < min(8u, steps - past); k++) {
 //#for q in 0..QUADS
 //#for j in 0..4
       let b{{j}}_{{q}} = sharedB[cellB({{4*q+j}}u, k, lane)];
 //#end
 //#end
 //#end
+//#if SUBGROUP
+//#for r in 0..LOADS
+//#if CONV
+      let read{{r}} = select(vec4f(0.0), loadA(at{{r}}, k), ok{{r}});
+//#else
+      let read{{r}} = loadA(at{{r}}, k);
+//#end
+//#end
+//#end
 //#for r in 0..TILE
 //#if SHARED
       let a{{r}} = sharedA[cellA({{r}}u, k, tile)];
+//#elif SUBGROUP && LANES == 8
+      let a{{r}} = subgroupBroadcast(read{{r%LOADS}}, {{r/LOADS}}u);
+//#elif SUBGROUP && LANES > 1
+      let a{{r}} = subgroupShuffle(read{{r%LOADS}}, tile * {{LANES}}u + {{r/LOADS}}u);
+//#elif SUBGROUP
+      let a{{r}} = read{{r}};
 //#elif CONV
       let a{{r}} = select(vec4f(0.0), loadA(at{{r}}, k), ok{{r}});
 //#else
@@ -306,7 +364,11 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   // Rows move up through the first row's registers: the write is compiled once and not once per row.
   for (var row = first; row < min(first + {{TILE}}u, s.rows); row++) {
 //#for q in 0..QUADS
+//#if SUBGROUP
+    if (quad{{q}} < width && i < s.count) {
+//#else
     if (quad{{q}} < width) {
+//#end
 //#if VECTOR
       c[cBase / 4u + row * width + quad{{q}}] = finish(acc0_{{q}}, batch * s.rows + row, quad{{q}}, once{{q}});
 //#else

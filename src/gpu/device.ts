@@ -4,6 +4,7 @@
  */
 
 import { UserError } from "../errors.ts";
+import { hasSubgroups } from "./subgroups.ts";
 import { type Defines, expand } from "./template.ts";
 
 /** How a kernel uses a storage buffer. */
@@ -59,6 +60,8 @@ export class Gpu implements Disposable {
   readonly hasTimestamps: boolean;
   /** Which variant of a kernel is the fastest here, by class of launches: what `tune` measured. Plans made later read it. */
   choices: ReadonlyMap<string, string> = new Map();
+  /** Whether plans made later may use subgroups: where these are 8 neighbouring invocations, as on software adapters. */
+  subgroups = false;
   #pipelines = new Map<string, Pipeline>();
   #layouts = new Map<string, GPUBindGroupLayout>();
   #free = new Map<number, GPUBuffer[]>();
@@ -111,8 +114,14 @@ export class Gpu implements Disposable {
       if (typeof value === "number") requiredLimits[name] = Math.min(value, options.limits?.[name] ?? value);
     }
     const requiredFeatures: GPUFeatureName[] = adapter.features.has("timestamp-query") ? ["timestamp-query"] : [];
-    const device = await adapter.requestDevice({ requiredLimits, requiredFeatures });
-    return new Gpu(device, adapter.info);
+    // Deno gives subgroups to who asks for them, and does not list them.
+    const wanted = { requiredLimits, requiredFeatures: [...requiredFeatures, "subgroups" as GPUFeatureName] };
+    let device = await adapter.requestDevice(wanted).catch(() => undefined);
+    const subgroups = device !== undefined && await hasSubgroups(device);
+    device ??= await adapter.requestDevice({ requiredLimits, requiredFeatures });
+    const gpu = new Gpu(device, adapter.info);
+    gpu.subgroups = subgroups;
+    return gpu;
   }
 
   /** Bytes of GPU memory that this device holds at the moment, pool included. */

@@ -39,6 +39,7 @@ export class Compiled<O extends Outputs = Outputs> implements Disposable {
     const planned = plan(names.map((name) => outputs[name]), effects, {
       choices: gpu.choices,
       workgroupBytes: gpu.device.limits.maxComputeWorkgroupStorageSize,
+      subgroups: gpu.subgroups,
     });
     this.report = planned.report;
     const own = (bytes: number, label: string) => {

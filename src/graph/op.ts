@@ -43,8 +43,18 @@ export interface Tunable {
     readonly name: string;
     /** Workgroup memory that it needs. */
     readonly workgroupBytes: number;
+    /** Whether it needs subgroups of 8 neighbouring invocations. */
+    readonly subgroups: boolean;
     launch(): LaunchSpec;
   }[];
+}
+
+/** Other ways to do a launch, with the same buffers and the same result. */
+export interface Alternatives {
+  /** What adapters with subgroups of 8 neighbouring invocations do instead, where no table says otherwise. */
+  readonly subgroups?: () => LaunchSpec;
+  /** What can be measured and chosen by a table. */
+  readonly tunable?: Tunable;
 }
 
 /** What an op's `lower` writes its kernel launches into. */
@@ -57,8 +67,8 @@ export interface Lowering<A = unknown> {
   readonly epilogue: readonly Epilogue[];
   /** A temporary buffer that lives within this node. */
   scratch(bytes: number): Value;
-  /** Emits a dispatch; `tunable` where there are other ways to do the same. */
-  launch(launch: LaunchSpec, tunable?: Tunable): void;
+  /** Emits a dispatch. */
+  launch(launch: LaunchSpec, alternatives?: Alternatives): void;
 }
 
 /** What an op's `gradient` is given. */

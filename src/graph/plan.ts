@@ -8,7 +8,7 @@ import type { Kernel } from "../gpu/device.ts";
 import type { Scalar } from "../gpu/program.ts";
 import type { Defines } from "../gpu/template.ts";
 import { assignMemory, type Slot } from "./memory.ts";
-import type { Epilogue, Tunable, Value } from "./op.ts";
+import type { Alternatives, Epilogue, Value } from "./op.ts";
 import { bytesOf, type Node, sameShape, type Tensor } from "./tensor.ts";
 
 /** A launch before memory is assigned. */
@@ -21,15 +21,25 @@ export interface PlannedLaunch {
   readonly workgroups: readonly [number, number, number];
   readonly flops: number;
   /** Other ways to do it. */
-  readonly tunable?: Tunable;
+  readonly alternatives?: Alternatives;
 }
 
-/** What was measured on an adapter. Decides between kernels only: memory and results are the same without it. */
+/** What an adapter can do, and what was measured on it. Decides between kernels only: memory and results are the same without it. */
 export interface Tuning {
   /** Name of a variant by class of launches; what is missing keeps its op's own choice. */
   readonly choices: ReadonlyMap<string, string>;
   /** Workgroup memory of the device: a variant that needs more is not taken. */
   readonly workgroupBytes: number;
+  /** Whether the device's subgroups are 8 neighbouring invocations. */
+  readonly subgroups: boolean;
+}
+
+/** Whether a device can run a variant. */
+export function runs(
+  variant: { workgroupBytes: number; subgroups: boolean },
+  tuning: Omit<Tuning, "choices">,
+): boolean {
+  return variant.workgroupBytes <= tuning.workgroupBytes && (tuning.subgroups || !variant.subgroups);
 }
 
 /** What a graph will do and cost. */
@@ -104,14 +114,13 @@ export function plan(outputs: readonly Tensor[], effects: readonly Tensor[] = []
         outputs,
         epilogue: chain ? chain.steps.map((step) => step(values)) : [],
         scratch: fresh,
-        launch: (own, tunable) => {
-          const name = tunable && tuning?.choices.get(tunable.key);
-          const chosen = tunable?.variants.find((variant) =>
-            variant.name === name && variant.workgroupBytes <= tuning!.workgroupBytes
-          );
-          const { kernel, defines = {}, buffers, uniforms = [], workgroups, flops = 0 } = chosen?.launch() ?? own;
+        launch: (own, alternatives) => {
+          const tunable = alternatives?.tunable, name = tunable && tuning?.choices.get(tunable.key);
+          const chosen = tunable?.variants.find((variant) => variant.name === name && runs(variant, tuning!));
+          const spec = chosen?.launch() ?? (tuning?.subgroups ? alternatives?.subgroups?.() : undefined) ?? own;
+          const { kernel, defines = {}, buffers, uniforms = [], workgroups, flops = 0 } = spec;
           if (workgroups.some((n) => n > 65535)) throw new Error(`${producer.label}: ${workgroups} workgroups`);
-          launches.push({ label: producer.label, kernel, defines, buffers, uniforms, workgroups, flops, tunable });
+          launches.push({ label: producer.label, kernel, defines, buffers, uniforms, workgroups, flops, alternatives });
         },
       });
       const flops = producer.op.flops?.(producer.inputs, producer.outputs, producer.attributes) ?? 0;

@@ -9,7 +9,7 @@ import { Program, type Region } from "../gpu/program.ts";
 import { Random } from "../random/philox.ts";
 import { roundUp } from "./memory.ts";
 import type { LaunchSpec, Value } from "./op.ts";
-import type { Plan, PlannedLaunch } from "./plan.ts";
+import { type Plan, type PlannedLaunch, runs } from "./plan.ts";
 
 /** In a table of choices: the op's own choice was the fastest. No variant is called so. */
 export const OWN_CHOICE = "own";
@@ -47,8 +47,9 @@ const MOST_LAUNCHES = 3;
 export function tunableClasses(plans: readonly Plan[]): TunableClass[] {
   const classes = new Map<string, Map<string, { launch: PlannedLaunch; count: number }>>();
   for (const launch of plans.flatMap(({ launches }) => launches)) {
-    if (!launch.tunable) continue;
-    const { tunable: { key }, defines, uniforms, buffers } = launch;
+    const key = launch.alternatives?.tunable?.key;
+    if (key === undefined) continue;
+    const { defines, uniforms, buffers } = launch;
     const members = classes.get(key) ?? new Map<string, { launch: PlannedLaunch; count: number }>();
     classes.set(key, members);
     const signature = JSON.stringify([defines, uniforms, buffers.map(({ bytes }) => bytes)]);
@@ -122,14 +123,15 @@ export function chooseVariant(variants: readonly VariantFound[]): string {
 }
 
 async function tuneLaunch(gpu: Gpu, launch: PlannedLaunch): Promise<VariantFound[]> {
-  const { kernel, buffers, tunable } = launch;
-  const most = gpu.device.limits.maxComputeWorkgroupStorageSize, own = shape(launch);
-  const candidates: { name: string; spec: LaunchSpec }[] = [{ name: OWN_CHOICE, spec: launch }];
+  const { kernel, buffers, alternatives } = launch, { subgroups } = gpu;
+  const device = { workgroupBytes: gpu.device.limits.maxComputeWorkgroupStorageSize, subgroups };
+  const first: LaunchSpec = (subgroups ? alternatives?.subgroups?.() : undefined) ?? launch, own = shape(first);
+  const candidates: { name: string; spec: LaunchSpec }[] = [{ name: OWN_CHOICE, spec: first }];
   const found = new Map<string, VariantFound>();
   let ownName: string | undefined;
-  for (const { name, workgroupBytes, launch: make } of tunable!.variants) {
-    if (workgroupBytes > most) continue;
-    const spec = make();
+  for (const variant of alternatives!.tunable!.variants) {
+    if (!runs(variant, device)) continue;
+    const { name } = variant, spec = variant.launch();
     if (shape(spec) === own) ownName = name;
     else candidates.push({ name, spec });
   }
@@ -161,7 +163,7 @@ async function tuneLaunch(gpu: Gpu, launch: PlannedLaunch): Promise<VariantFound
 
     // A first run compiles and is compared; a second one is timed.
     let expected: Float32Array[] | undefined, fastest = Infinity;
-    const first = new Map<string, number>();
+    const tried = new Map<string, number>();
     for (const { name, spec } of candidates) {
       for (const value of written) gpu.write(regions.get(value)!.buffer, poison(roundUp(value.bytes) / 4));
       using program = make(spec, 1);
@@ -172,12 +174,12 @@ async function tuneLaunch(gpu: Gpu, launch: PlannedLaunch): Promise<VariantFound
       found.set(name, { name, result });
       if (result !== "same") continue;
       const milliseconds = await timed(gpu, program);
-      first.set(name, milliseconds);
+      tried.set(name, milliseconds);
       fastest = Math.min(fastest, milliseconds);
     }
     const allowed = Math.max(1, Math.min(MOST_REPEATS, Math.floor(MOST_FLOPS / Math.max(1, launch.flops))));
     const repeats = Math.min(allowed, Math.max(1, Math.ceil(TIMING / fastest)));
-    const racing = candidates.filter(({ name }) => name === OWN_CHOICE || first.get(name)! <= PATIENCE * fastest)
+    const racing = candidates.filter(({ name }) => name === OWN_CHOICE || tried.get(name)! <= PATIENCE * fastest)
       .map(({ name, spec }) => ({ name, program: make(spec, repeats), times: [] as number[] }));
     try {
       for (let round = 0; round < ROUNDS; round++) {

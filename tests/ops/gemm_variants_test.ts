@@ -57,7 +57,8 @@ for (const variant of gemmVariants) {
   const name = variantName(variant);
   Deno.test({
     name: `GEMM ${name} on ${cases.length} awkward shapes`,
-    ignore: workgroupBytes(variant) > gpu.device.limits.maxComputeWorkgroupStorageSize,
+    ignore: workgroupBytes(variant) > gpu.device.limits.maxComputeWorkgroupStorageSize ||
+      (variant.subgroup && !gpu.subgroups),
     sanitizeOps: false,
     sanitizeResources: false,
     fn: async () => {
@@ -85,12 +86,12 @@ const sizes = (over: Partial<GemmSizes>): GemmSizes => ({
 
 Deno.test("a plan takes the variant that the table names for its class, where the device can run it", () => {
   const x = input("x", [100, 64]), w = input("w", [64, 72]), y = linear(x, w);
-  const taken = (choices: Map<string, string>, workgroupBytes: number) => {
-    const { launches, report, bufferBytes } = plan([y], [], { choices, workgroupBytes });
-    const { TILE, QUADS, SHARED } = launches[0].defines;
-    return { variant: [TILE, QUADS, SHARED], memory: [report.activationBytes, bufferBytes] };
+  const taken = (choices: Map<string, string>, workgroupBytes: number, subgroups = false) => {
+    const { launches, report, bufferBytes } = plan([y], [], { choices, workgroupBytes, subgroups });
+    const { TILE, QUADS, SHARED, SUBGROUP } = launches[0].defines;
+    return { variant: [TILE, QUADS, SUBGROUP ? "subgroup" : SHARED], memory: [report.activationBytes, bufferBytes] };
   };
-  const key = plan([y]).launches[0].tunable!.key;
+  const key = plan([y]).launches[0].alternatives!.tunable!.key;
   assert.equal(key, "gemm product 64 x 64 x 64");
   const own = taken(new Map(), 2 ** 15);
   assert.deepEqual(own.variant, [8, 2, false]);
@@ -98,6 +99,10 @@ Deno.test("a plan takes the variant that the table names for its class, where th
   assert.deepEqual(taken(new Map([["gemm product 64 x 64 x 32", "4x4"]]), 2 ** 15), own, "another class");
   assert.deepEqual(taken(new Map([[key, "8x8 shared"]]), 2 ** 14), { ...own, variant: [8, 2, true] });
   assert.deepEqual(taken(new Map([[key, "8x8 shared"]]), 2 ** 14 - 1), own, "not enough workgroup memory");
+  assert.deepEqual(taken(new Map([[key, "16x4 subgroup"]]), 2 ** 15), own, "no subgroups");
+  assert.deepEqual(taken(new Map([[key, "16x4 subgroup"]]), 0, true), { ...own, variant: [16, 1, "subgroup"] });
+  assert.deepEqual(taken(new Map(), 0, true), { ...own, variant: [8, 2, "subgroup"] }, "the own choice with subgroups");
+  assert.deepEqual(taken(new Map([[key, "8x4"]]), 0, true), { ...own, variant: [8, 1, false] }, "measured: without");
 });
 
 Deno.test("classes part what variants differ in, and join what they do not", () => {

@@ -1,9 +1,11 @@
 /**
  * Runs an op on the GPU, forward and backward, and holds both against float64 references.
  */
+import assert from "node:assert/strict";
 import { type Gpu, Gpu as Device } from "../../src/gpu/device.ts";
 import { compile } from "../../src/graph/compile.ts";
 import { gradient } from "../../src/graph/gradient.ts";
+import { plan } from "../../src/graph/plan.ts";
 import type { Tensor } from "../../src/graph/tensor.ts";
 import { constant, Variable } from "../../src/graph/variable.ts";
 import { assertClose, type NDArray, normals } from "./arrays.ts";
@@ -31,7 +33,12 @@ export interface OpCase {
   readonly backwardTolerance?: number;
 }
 
-/** Compares forward and gradients with the references. */
+async function run(outputs: Record<string, Tensor>): Promise<Record<string, Float32Array>> {
+  using program = compile(gpu, outputs);
+  return await program.run();
+}
+
+/** Compares forward and gradients with the references; with and without subgroups, where kernels differ, bit by bit. */
 export async function checkOp(test: OpCase): Promise<void> {
   const variables = test.inputs.map((array, i) => {
     const dtype = test.dtypes?.[i] ?? "f32";
@@ -50,8 +57,17 @@ export async function checkOp(test: OpCase): Promise<void> {
     const seed = constant(Float32Array.from(dy.data), y.shape);
     gradient(y, wrt.map((i) => variables[i].tensor), seed).forEach((grad, k) => outputs[`d${wrt[k]}`] = grad);
   }
-  using program = compile(gpu, outputs);
-  const results = await program.run();
+  const results = await run(outputs);
+  if (gpu.subgroups && plan(Object.values(outputs)).launches.some(({ alternatives }) => alternatives?.subgroups)) {
+    gpu.subgroups = false;
+    try {
+      for (const [name, values] of Object.entries(await run(outputs))) {
+        assert.deepEqual(values, results[name], `${test.name}: ${name} has other bytes without subgroups`);
+      }
+    } finally {
+      gpu.subgroups = true;
+    }
+  }
   for (const variable of variables) variable[Symbol.dispose]();
   const expected = test.forward(...inputs);
   assertClose({ shape: y.shape, data: results.y }, expected, test.tolerance ?? 2e-5, `${test.name} forward`);

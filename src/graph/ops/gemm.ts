@@ -28,6 +28,8 @@ import {
   type GemmVariant,
   gemmVariants,
   isVector,
+  subgroupDefines,
+  subgroupVariant,
   variantName,
   variantsFor,
   widest,
@@ -120,13 +122,18 @@ function launchGemm({ launch }: Pick<Lowering, "launch">, g: Gemm): void {
     inner: g.inner,
     taps: conv ? conv.kh * conv.kw : 1,
   };
+  const together = subgroupVariant(sizes);
   launch(gemmLaunch(g, sizes, defaultVariant(sizes)), {
-    key: gemmClass(sizes),
-    variants: variantsFor(sizes).map((variant) => ({
-      name: variantName(variant),
-      workgroupBytes: workgroupBytes(variant),
-      launch: () => gemmLaunch(g, sizes, variant),
-    })),
+    subgroups: together && (() => gemmLaunch(g, sizes, together)),
+    tunable: {
+      key: gemmClass(sizes),
+      variants: variantsFor(sizes).map((variant) => ({
+        name: variantName(variant),
+        workgroupBytes: workgroupBytes(variant),
+        subgroups: variant.subgroup,
+        launch: () => gemmLaunch(g, sizes, variant),
+      })),
+    },
   });
 }
 
@@ -143,6 +150,7 @@ function gemmLaunch(g: Gemm, sizes: GemmSizes, variant: GemmVariant): LaunchSpec
       TILE: variant.rows,
       QUADS: variant.quads,
       SHARED: variant.shared,
+      ...subgroupDefines(variant, sizes),
       VECTOR: vector,
       UNIT: vector ? 4 : 1,
       CONV: conv ? (conv.gradient ? 2 : 1) : 0,

@@ -9,11 +9,13 @@ import { grid } from "../op.ts";
 /** How a GEMM is cut into invocations. */
 export interface GemmVariant {
   /** Rows of the result that one invocation keeps in registers. */
-  readonly rows: 4 | 8 | 16;
+  readonly rows: 4 | 8 | 16 | 32;
   /** Quads of columns that it keeps. */
   readonly quads: 1 | 2 | 4;
   /** Whether 8 × 8 invocations read their factors together, through workgroup memory. */
   readonly shared: boolean;
+  /** Whether the 8 invocations of a subgroup read them together. */
+  readonly subgroup: boolean;
 }
 
 /** Sizes of a product, as far as they decide between variants. */
@@ -33,10 +35,18 @@ const register = (rows: GemmVariant["rows"], quads: GemmVariant["quads"]): GemmV
   rows,
   quads,
   shared: false,
+  subgroup: false,
 });
-const shared = (rows: GemmVariant["rows"], quads: GemmVariant["quads"]): GemmVariant => ({ rows, quads, shared: true });
+const shared = (rows: GemmVariant["rows"], quads: GemmVariant["quads"]): GemmVariant => ({
+  ...register(rows, quads),
+  shared: true,
+});
+const subgroup = (rows: GemmVariant["rows"], quads: GemmVariant["quads"]): GemmVariant => ({
+  ...register(rows, quads),
+  subgroup: true,
+});
 
-/** All variants. More registers than 16 × 8 or 8 × 16 spill. Without subgroups: Naga 29 and browsers do not agree on them. */
+/** All variants. On graphics cards more registers than 16 × 8 or 8 × 16 spill. */
 export const gemmVariants: readonly GemmVariant[] = [
   register(8, 1),
   register(8, 2),
@@ -51,11 +61,17 @@ export const gemmVariants: readonly GemmVariant[] = [
   shared(8, 1),
   shared(8, 2),
   shared(8, 4),
+  subgroup(4, 1),
+  subgroup(8, 1),
+  subgroup(8, 2),
+  subgroup(16, 1),
+  subgroup(16, 2),
+  subgroup(32, 1),
 ];
 
-/** As tables write it: `8x16`, rows and columns of an invocation, or `8x16 shared`. */
-export function variantName({ rows, quads, shared }: GemmVariant): string {
-  return `${rows}x${4 * quads}${shared ? " shared" : ""}`;
+/** As tables write it: `8x16`, rows and columns of an invocation, `8x16 shared`, `8x16 subgroup`. */
+export function variantName({ rows, quads, shared, subgroup }: GemmVariant): string {
+  return `${rows}x${4 * quads}${shared ? " shared" : subgroup ? " subgroup" : ""}`;
 }
 
 /** Bytes of workgroup memory: 8 · rows rows of a and 32 · quads columns of b, 32 deep. */
@@ -70,7 +86,7 @@ export function isVector({ cols, inner }: Pick<GemmSizes, "cols" | "inner">): bo
 
 /** Variants that a product can take: sizes that do not divide by 4 are read number by number, in narrow tiles only. */
 export function variantsFor(sizes: GemmSizes): readonly GemmVariant[] {
-  return isVector(sizes) ? gemmVariants : gemmVariants.filter(({ quads }) => quads === 1);
+  return isVector(sizes) ? gemmVariants : gemmVariants.filter(({ quads, subgroup }) => quads === 1 && !subgroup);
 }
 
 /**
@@ -106,6 +122,35 @@ export function defaultVariant(sizes: GemmSizes): GemmVariant {
   return register(8, widest(quads, Math.ceil(quads / 4) * tiles >= ENOUGH_INVOCATIONS ? 4 : 2));
 }
 
+/** GFLOPS per core of a tile on 3×3 convolutions of 128 to 512 channels, f16 weights (llvmpipe; 8 × 16 without: 14). */
+const SUBGROUP_RATES: readonly (readonly [GemmVariant, number])[] = [
+  [subgroup(16, 2), 27],
+  [subgroup(32, 1), 26],
+  [subgroup(16, 1), 21.5],
+  [subgroup(8, 2), 18],
+  [subgroup(8, 1), 15.5],
+  [subgroup(4, 1), 9],
+];
+
+/**
+ * The same where the adapter's subgroups are 8 invocations, which read for each other: what a tile computes per second, by
+ * the share of it that lies inside the result, and of the cores that have work.
+ * @returns undefined where sizes do not divide by 4
+ */
+export function subgroupVariant(sizes: GemmSizes): GemmVariant | undefined {
+  if (!isVector(sizes)) return undefined;
+  const { batch, rows, cols } = sizes;
+  const rated = SUBGROUP_RATES.map(([variant, rate]) => {
+    const { count } = gemmLayout(variant, sizes),
+      inside = batch * rows * cols / (count * 4 * variant.rows * variant.quads);
+    return { variant, rate: rate * inside * Math.min(1, count / ENOUGH_INVOCATIONS) };
+  });
+  return rated.reduce((best, one) => (one.rate > best.rate ? one : best)).variant;
+}
+
+/** Invocations of a subgroup, where subgroups are used. */
+export const SUBGROUP = 8;
+
 /** Most lanes side by side along the columns: a workgroup's block of the result is then at least four tiles high. */
 const LANES = 16;
 
@@ -121,7 +166,27 @@ export function gemmLayout(variant: GemmVariant, { batch, rows, cols }: GemmSize
     const high = Math.ceil(tiles / SIDE), blocks = Math.ceil(across / SIDE), count = batch * high * blocks;
     return { lanes: SIDE, tiles: high, blocks, count, workgroups: grid(count, 1) };
   }
+  if (variant.subgroup) {
+    const lanes = Math.min(SUBGROUP, 2 ** Math.ceil(Math.log2(across))), blocks = Math.ceil(across / lanes);
+    const count = batch * tiles * blocks * lanes;
+    return { lanes, tiles, blocks, count, workgroups: grid(count) };
+  }
   const blocks = Math.ceil(across / LANES), lanes = Math.ceil(across / blocks);
   const count = batch * tiles * blocks * lanes;
   return { lanes, tiles, blocks, count, workgroups: grid(count) };
+}
+
+/** Constants of the kernel that say how a subgroup shares its reads; without one, each invocation reads for itself. */
+export function subgroupDefines(variant: GemmVariant, sizes: GemmSizes) {
+  if (!variant.subgroup) return { SUBGROUP: false, LANES: 1, LOADS: variant.rows, SPLIT: 1, PARTS: 0 };
+  const { lanes, tiles } = gemmLayout(variant, sizes), side = SUBGROUP / lanes;
+  // Tiles of one subgroup must need the same b: one block of columns, and one product.
+  const split = sizes.batch === 1 || tiles % side === 0 ? side : 1;
+  return {
+    SUBGROUP: true,
+    LANES: lanes,
+    LOADS: Math.max(1, variant.rows / lanes),
+    SPLIT: split,
+    PARTS: Math.max(1, 4 * variant.quads / split),
+  };
 }
