@@ -8,6 +8,8 @@
 //
 // An invocation keeps ROWS rows of D channels in registers: queries in passes 0 and 1, keys in pass 2. Rows of one
 // invocation stand `tiles` apart, so that lanes run along neighbours. Every sum has one owner and one order.
+// SUBGROUP 1, where 8 neighbouring invocations are a subgroup and `tiles` divides by 8: what a step reads of the other side
+// (KEYS rows) is the same for all of them; each reads an eighth, LOADS quads of channels, and hands it on.
 
 struct Shape {
   n: u32, m: u32, heads: u32, width: u32,
@@ -44,6 +46,15 @@ const FAR = -1e30; // below every score
 // Where a head's channels of a token begin.
 fn place(token: u32, h: u32) -> u32 { return token * s.width + h * {{D/4}}u; }
 
+//#if SUBGROUP
+// Quad e = row of the step * D/4 + quad of channels is read by invocation e % 8 of the subgroup in its load e / 8.
+struct Part { row: u32, quad: u32 }
+fn part(load: u32, i: u32) -> Part {
+  let e = min(8u * load + i % 8u, {{KEYS*(D/4)-1}}u);
+  return Part(e / {{D/4}}u, e % {{D/4}}u);
+}
+//#end
+
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let flat = id.x + id.y * groups.x * 64u;
@@ -52,6 +63,11 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   let bh = flat / s.tiles;
   let image = bh / s.heads;
   let h = bh % s.heads;
+//#if SUBGROUP
+//#for t in 0..LOADS
+  let part{{t}} = part({{t}}u, flat);
+//#end
+//#end
 //#if PASS < 2
 //#for r in 0..ROWS
   let i{{r}} = min(tile + {{r}}u * s.tiles, s.n - 1u);
@@ -88,10 +104,22 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 //#end
 //#end
 //#end
+//#if SUBGROUP
+//#for t in 0..LOADS
+    let own{{t}} = place(image * s.m + min(j + part{{t}}.row, s.m - 1u), h) + part{{t}}.quad;
+    let ownK{{t}} = k[own{{t}}];
+    let ownV{{t}} = v[own{{t}}];
+//#end
+//#end
 //#for c in 0..D/4
 //#for x in 0..KEYS
+//#if SUBGROUP
+    let k{{c}}_{{x}} = subgroupBroadcast(ownK{{(x*(D/4)+c)/8}}, {{(x*(D/4)+c)%8}}u);
+    let v{{c}}_{{x}} = subgroupBroadcast(ownV{{(x*(D/4)+c)/8}}, {{(x*(D/4)+c)%8}}u);
+//#else
     let k{{c}}_{{x}} = k[j{{x}} + {{c}}u];
     let v{{c}}_{{x}} = v[j{{x}} + {{c}}u];
+//#end
 //#for r in 0..ROWS
     x{{r}}_{{x}} += dot(q{{r}}_{{c}}, k{{c}}_{{x}});
 //#if PASS == 1
@@ -162,6 +190,13 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 //#end
 //#end
   for (var i = 0u; i < s.n; i += {{KEYS}}u) {
+//#if SUBGROUP
+//#for t in 0..LOADS
+    let own{{t}} = place(image * s.n + min(i + part{{t}}.row, s.n - 1u), h) + part{{t}}.quad;
+    let ownQ{{t}} = q[own{{t}}];
+    let ownG{{t}} = g[own{{t}}];
+//#end
+//#end
 //#for x in 0..KEYS
     let n{{x}} = min(i + {{x}}u, s.n - 1u);
     let i{{x}} = place(image * s.n + n{{x}}, h);
@@ -176,8 +211,13 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 //#end
 //#end
 //#for c in 0..D/4
+//#if SUBGROUP
+    let q{{c}}_{{x}} = subgroupBroadcast(ownQ{{(x*(D/4)+c)/8}}, {{(x*(D/4)+c)%8}}u);
+    let g{{c}}_{{x}} = subgroupBroadcast(ownG{{(x*(D/4)+c)/8}}, {{(x*(D/4)+c)%8}}u);
+//#else
     let q{{c}}_{{x}} = q[i{{x}} + {{c}}u];
     let g{{c}}_{{x}} = g[i{{x}} + {{c}}u];
+//#end
 //#for r in 0..ROWS
     x{{r}}_{{x}} += dot(k{{r}}_{{c}}, q{{c}}_{{x}});
 //#if DK

@@ -6,8 +6,20 @@
 import flashSource from "../../../shaders/attention.wgsl" with { type: "text" };
 import mapSource from "../../../shaders/cross_attention.wgsl" with { type: "text" };
 import type { Access } from "../../gpu/device.ts";
-import { apply, defineOp, f32, float, grid, kernel, type Lowering, require, type Value } from "../op.ts";
+import {
+  apply,
+  defineOp,
+  f32,
+  float,
+  grid,
+  kernel,
+  type LaunchSpec,
+  type Lowering,
+  require,
+  type Value,
+} from "../op.ts";
 import { sameShape, type Tensor } from "../tensor.ts";
+import { SUBGROUP } from "./gemm_variants.ts";
 
 /** Heads of an attention and the factor on q·k. */
 export interface AttentionOptions {
@@ -218,19 +230,34 @@ interface FlashLaunch {
   readonly dv?: boolean;
 }
 
+/** Rows of the other side that a subgroup reads in a step. */
+const SUBGROUP_KEYS = 2;
+
 function launchFlash({ launch }: Pick<Lowering, "launch">, l: FlashLaunch): void {
-  const { images, n, m, heads, head } = l.sizes;
-  const rows = flashRows(l.pass, head);
-  const tiles = Math.ceil((l.pass === 2 ? m : n) / rows);
-  const count = images * heads * tiles;
-  launch({
-    kernel: flashKernels[l.dk && l.dv ? 3 : l.pass],
-    defines: { PASS: l.pass, D: head, ROWS: rows, DK: l.dk ?? false, DV: l.dv ?? false, KEYS: KEYS[l.pass] },
-    buffers: l.buffers,
-    uniforms: [n, m, heads, heads * head / 4, tiles, count, float(l.scale)],
-    workgroups: grid(count),
-    flops: 2 * images * heads * n * m * head * l.products,
-  });
+  const { images, n, m, heads, head } = l.sizes, rows = flashRows(l.pass, head);
+  const spec = (subgroup: boolean): LaunchSpec => {
+    const least = Math.ceil((l.pass === 2 ? m : n) / rows);
+    const tiles = subgroup ? SUBGROUP * Math.ceil(least / SUBGROUP) : least;
+    const count = images * heads * tiles, keys = subgroup ? SUBGROUP_KEYS : KEYS[l.pass];
+    return {
+      kernel: flashKernels[l.dk && l.dv ? 3 : l.pass],
+      defines: {
+        PASS: l.pass,
+        D: head,
+        ROWS: rows,
+        DK: l.dk ?? false,
+        DV: l.dv ?? false,
+        KEYS: keys,
+        SUBGROUP: subgroup,
+        LOADS: Math.ceil(keys * head / 4 / SUBGROUP),
+      },
+      buffers: l.buffers,
+      uniforms: [n, m, heads, heads * head / 4, tiles, count, float(l.scale)],
+      workgroups: grid(count),
+      flops: 2 * images * heads * n * m * head * l.products,
+    };
+  };
+  launch(spec(false), { subgroups: () => spec(true) });
 }
 
 interface FlashAttributes {
