@@ -1,5 +1,3 @@
-/** Subgroups, of which Deno's compiler and browsers' know the same functions under other directives. */
-
 /**
  * Asks the device, as the standard promises little of it: whether its compiler takes subgroup functions without a directive
  * (Naga 29 refuses the one that browsers ask for), and whether the invocations 8·i … 8·i + 7 of a workgroup are a subgroup.
