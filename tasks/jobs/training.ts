@@ -152,10 +152,17 @@ export async function train(inversion: Inversion, run: TrainingRun, context: Con
   }
 }
 
-/** Stops when the loss, smoothed over some hundred steps, has not reached a new low for `patience` steps. */
-class StopRule {
+/** Steps over which a loss is smoothed before it is judged. */
+const SMOOTHING = 100;
+
+/**
+ * Stops when the loss, smoothed, has not reached a new low for `patience` steps. The first steps only fill the average: a
+ * single lucky reading would be a low that nothing reaches again.
+ */
+export class StopRule {
   readonly #patience: number;
-  #smooth = NaN;
+  #sum = 0;
+  #weight = 0;
   #best = Infinity;
   #bestStep = 0;
   #step = 0;
@@ -165,11 +172,14 @@ class StopRule {
   }
 
   add({ step, loss }: LossRecord): void {
-    const keep = Math.exp(-(step - this.#step) / 100);
-    this.#smooth = Number.isNaN(this.#smooth) ? loss : keep * this.#smooth + (1 - keep) * loss;
+    const keep = Math.exp(-(step - this.#step) / SMOOTHING);
+    this.#sum = keep * this.#sum + (1 - keep) * loss;
+    this.#weight = keep * this.#weight + (1 - keep);
     this.#step = step;
-    if (this.#smooth < this.#best) {
-      this.#best = this.#smooth;
+    const smooth = this.#sum / this.#weight;
+    if (step < SMOOTHING) this.#bestStep = step;
+    else if (smooth < this.#best) {
+      this.#best = smooth;
       this.#bestStep = step;
     }
   }
