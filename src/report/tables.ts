@@ -4,6 +4,7 @@
  */
 
 import { spread } from "../inspection/metrics/pairs.ts";
+import type { Table } from "./sections.ts";
 
 /** Name of the row over all parts. */
 export const AVERAGE = "average";
@@ -94,6 +95,11 @@ const printed = (value: number | undefined) => value === undefined ? "–" : Str
 const cell = (text: string) => text.replaceAll("|", "\\|").replaceAll("\n", " ");
 const line = (cells: readonly string[]) => `| ${cells.map(cell).join(" | ")} |\n`;
 const rule = (columns: number) => `|${" --- |".repeat(columns)}\n`;
+
+/** A table of words and numbers. */
+export function markdownTable({ columns, rows }: Table): string {
+  return line(columns) + rule(columns.length) + rows.map((row) => line(row.map(String))).join("");
+}
 
 /** The table for people: averages beside the paper's, then every part, then the footing. */
 export function toMarkdown(table: ComparisonTable): string {

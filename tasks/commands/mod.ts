@@ -3,6 +3,7 @@ import type { AnyCommand } from "../command.ts";
 import baseline from "./baseline.ts";
 import demo from "./demo.ts";
 import doctor from "./doctor.ts";
+import evaluate from "./evaluate.ts";
 import exportCommand from "./export.ts";
 import generate from "./generate.ts";
 import generateMasks from "./generate_masks.ts";
@@ -29,6 +30,7 @@ export const commands: readonly AnyCommand[] = [
   generate,
   regenerate,
   baseline,
+  evaluate,
   exportCommand,
   inspectTrain,
   inspectTest,

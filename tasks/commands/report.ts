@@ -17,7 +17,7 @@ export default defineCommand({
       type: "list",
       value: "run",
       description:
-        "Run folders of demo, train, generate, generate-masks, baseline, inspect-train, inspect-test, inspect-patchcore, " +
+        "Run folders of demo, train, generate, generate-masks, baseline, evaluate, inspect-train, inspect-test, " +
         "inspect-patchcore or reproduce; a name may stand in front: ours=runs/pairs.",
       required: true,
       positional: true,

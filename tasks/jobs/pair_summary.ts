@@ -3,6 +3,7 @@
  * `summary.json`. The pairs are read back one by one, so that a resumed run tells the same as one that was never stopped.
  */
 
+import { join } from "node:path";
 import { partRegion } from "../../src/anomaly/masks.ts";
 import { type Image, loadImage, loadMask, type Mask } from "../../src/data/image.ts";
 import { loadPair } from "../../src/data/mvtec.ts";
@@ -32,7 +33,7 @@ export interface KindSummary extends KindFigures {
 }
 
 /** What a summary needs to know of a pair. */
-type PairRecord =
+export type PairRecord =
   & Pick<ManifestRecord, "part" | "defect" | "index" | "image" | "mask" | "source" | "accepted">
   & Partial<Pick<ManifestRecord, "refused" | "feather">>;
 
@@ -40,6 +41,8 @@ type PairRecord =
 export interface SummaryRun {
   readonly kinds: readonly Kind[];
   readonly data: string;
+  /** Folder of the pairs; the run folder where left out. */
+  readonly folder?: string;
   readonly records: readonly PairRecord[];
   /** Differences by seed, by the kind's key. */
   readonly seedVariety?: ReadonlyMap<string, number>;
@@ -64,8 +67,16 @@ export async function regionOf({ part }: Kind): Promise<(size: { width: number; 
 }
 
 /** Writes `summary.json` and prints its table. */
-export async function summarisePairs(run: SummaryRun, context: Context): Promise<readonly KindSummary[]> {
-  const { records, seedVariety } = run, { runFolder, signal } = context;
+export async function summarisePairs(run: SummaryRun, context: Context): Promise<void> {
+  const summaries = await summariseKinds(run, context);
+  const short = (_: string, value: unknown) => typeof value === "number" ? Number(value.toFixed(5)) : value;
+  await context.runFolder.write(SUMMARY, `${JSON.stringify(summaries, short, 2)}\n`);
+  printTable(summaryTable(summaries), context);
+}
+
+/** Reads the pairs back and measures them, kind by kind; a kind without pairs is left out. */
+export async function summariseKinds(run: SummaryRun, context: Context): Promise<KindSummary[]> {
+  const { records, seedVariety } = run, { signal } = context, folder = run.folder ?? context.runFolder.path;
   using progress = context.progress({ label: "figures", total: records.length, unit: "pair" });
   const summaries: KindSummary[] = [];
   let done = 0;
@@ -79,7 +90,7 @@ export async function summarisePairs(run: SummaryRun, context: Context): Promise
     for (const record of mine) {
       signal.throwIfAborted();
       const source = await loadImage(sources.get(record.source) ?? `${run.data}/${record.source}`);
-      const image = await loadImage(runFolder.file(record.image)), mask = await loadMask(runFolder.file(record.mask));
+      const image = await loadImage(join(folder, record.image)), mask = await loadMask(join(folder, record.mask));
       summary.add(source, { image, mask }, { feather: record.feather, part: region(image) });
       progress.update(++done);
     }
@@ -93,9 +104,6 @@ export async function summarisePairs(run: SummaryRun, context: Context): Promise
     });
   }
   progress.finish();
-  const short = (_: string, value: unknown) => typeof value === "number" ? Number(value.toFixed(5)) : value;
-  await runFolder.write(SUMMARY, `${JSON.stringify(summaries, short, 2)}\n`);
-  printSummary(summaries, context);
   return summaries;
 }
 
@@ -115,9 +123,9 @@ export function refusedText(refused: Readonly<Record<string, number>>): string {
     "0";
 }
 
-/** Prints the table of a summary. */
-export function printSummary(summaries: readonly KindSummary[], context: Context): void {
-  const { columns, rows } = summaryTable(summaries), lines = [columns, ...rows];
+/** Prints a table. */
+export function printTable({ columns, rows }: Table, context: Context): void {
+  const lines = [columns, ...rows];
   const widths = columns.map((_, i) => Math.max(...lines.map((line) => String(line[i]).length)));
   for (const line of lines) {
     context.print(

@@ -25,6 +25,7 @@ import type { Context } from "../command.ts";
 import { readJsonLines } from "../run_folder.ts";
 import { dataOf } from "./dataset.ts";
 import { LEARNED, STAGES } from "./demo_page.ts";
+import { EVALUATION, EVALUATION_NOTE, type EvaluationFile, evaluationTables } from "./evaluation.ts";
 import { existsFile, readJson } from "./files.ts";
 import type { KindSummary } from "./pair_summary.ts";
 import { MANIFEST } from "./pairs.ts";
@@ -71,6 +72,7 @@ const ABOUT: Readonly<Record<string, string>> = {
   "generate-masks": "Masks of new defects",
   generate: "Generated image–mask pairs",
   baseline: "Image–mask pairs by a method that the paper compares with",
+  evaluate: "Figures of generated image–mask pairs",
   pretrain: "A training of a base model",
   "inspect-train": "A training of an inspection network",
   "inspect-test": "A test of an inspection network on real images",
@@ -197,6 +199,14 @@ async function readRun(word: string, { data: given, shown }: ReportRun): Promise
     const { columns, rows } = figuresTable([tested]);
     highlights = columns.slice(1, 5).map((column, i) => [`${rows[0][i + 1]} %`, column] as const);
     body.push(...await reportTested(tested, { folder, was, data: given }));
+  }
+  const evaluation = await readJson<EvaluationFile>(join(folder, EVALUATION));
+  if (evaluation) {
+    body.push(
+      ...evaluationTables(evaluation).map((table, i) =>
+        tableSection(i ? "By part" : "Figures of generated pairs", table, i ? "" : EVALUATION_NOTE)
+      ),
+    );
   }
   body.push(...await paperTables(folder));
   if (!body.some(Boolean)) {

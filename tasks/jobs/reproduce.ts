@@ -18,7 +18,7 @@ import {
 } from "../../src/report/tables.ts";
 import type { Context } from "../command.ts";
 import { type Kind, openKinds } from "./dataset.ts";
-import { generationFigures, type GenerationNetworks } from "./reproduce_generation.ts";
+import { generationFigures, type GenerationNetworks } from "./generation_figures.ts";
 import { shareData } from "./reproduce_share.ts";
 import {
   type Budget,
@@ -152,7 +152,10 @@ function worksOf(
         isDone: async () => await runFolder.readText(file) !== undefined,
         run: async () => {
           const pairs = runFolder.file(pairsFolder(seed, recipe));
-          const figures = await generationFigures(pairs, kinds, networks, seed, context);
+          const { parts } = await generationFigures(pairs, kinds, networks, { seed }, context);
+          const figures = Object.fromEntries(
+            Object.entries(parts).map(([part, { is, icLpips }]) => [part, { IS: is, "IC-LPIPS": icLpips }]),
+          );
           await runFolder.write(file, `${JSON.stringify(figures, null, 2)}\n`);
         },
       });

@@ -10,8 +10,10 @@ import { UserError } from "../../errors.ts";
 
 /** What to expect of a network. */
 export interface FeatureOptions {
-  /** Names of the outputs that are used; each must be there. */
+  /** Names of the outputs that are used; each must be there, or with `some` at least one. */
   readonly outputs: readonly string[];
+  /** Whether some of the outputs are enough; those that are there are used. */
+  readonly some?: boolean;
   /** Side of the square that images are brought to, where the graph leaves it open. */
   readonly size?: number;
 }
@@ -54,7 +56,7 @@ export class FeatureNetwork implements AsyncDisposable {
   static async parse(
     bytes: Uint8Array,
     label: string,
-    { outputs, size = 256 }: FeatureOptions,
+    { outputs: wanted, some = false, size = 256 }: FeatureOptions,
   ): Promise<FeatureNetwork> {
     ort.env.wasm.numThreads = 1; // no workers, and the same sums on every machine
     ort.env.logLevel = "error";
@@ -71,9 +73,10 @@ export class FeatureNetwork implements AsyncDisposable {
       await session.release();
       throw new UserError(`${label}: ${what}`, "export it as docs/metrics.md says");
     };
-    for (const name of outputs) {
-      if (session.outputNames.includes(name)) continue;
-      return await refuse(`it has no output "${name}", only ${session.outputNames.join(", ")}`);
+    const outputs = wanted.filter((name) => session.outputNames.includes(name));
+    if (some ? outputs.length === 0 : outputs.length < wanted.length) {
+      const missing = some ? wanted.join('" or "') : wanted.find((name) => !outputs.includes(name));
+      return await refuse(`it has no output "${missing}", only ${session.outputNames.join(", ")}`);
     }
     const [input, ...others] = session.inputMetadata;
     const shape = input?.isTensor ? input.shape : [], open = (axis: unknown) => typeof axis !== "number" || axis < 0;
