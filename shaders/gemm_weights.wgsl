@@ -3,6 +3,8 @@
 //   CONV 1   a(m, (ky,kx), k) = x[image, oy*sy + ky - pt, ox*sx + kx - pl, k]; splits divide the image lines (image, oy)
 // Each invocation keeps 8 k x QUADS*4 n in registers, numbered through the quads of n, the tiles of k, then taps, splits
 // and batch. Partial sums are added by `sum` in a fixed order: no atomics, same bytes.
+// SUBGROUP 1, where 8 neighbouring invocations are a subgroup: LANES (1, 2, 4 or 8) of them have a tile of TILE k in common,
+// with a quad of n each. Each reads its own of LANES pixels of a, and hands it to the others; the order stays.
 
 struct Shape {
   lines: u32, lineLength: u32, // rows m = lines * lineLength
@@ -46,6 +48,91 @@ fn store(at: u32, k: u32, n: u32, v: vec4f) {
 //#end
 }
 
+//#if SUBGROUP
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let i = id.x + id.y * groups.x * 64u;
+  // Invocations past the end work on the last tile, for the others' sake, and write nothing.
+  let lane = i % {{LANES}}u;
+  let line = min(i, s.count - 1u) / {{LANES}}u;
+  let owner = i % 8u - lane;
+  let block = line % s.lanes; // of LANES quads of n
+  let rest = line / s.lanes;
+  let k = rest % s.tiles * {{TILE}}u;
+  let taps = s.kh * s.kw;
+  let tap = rest / s.tiles % taps;
+  let split = rest / s.tiles / taps % s.splits;
+  let batch = rest / s.tiles / taps / s.splits;
+  let perSplit = (s.lines + s.splits - 1u) / s.splits;
+  let first = min(split * perSplit, s.lines) * s.lineLength;
+  let end = min((split + 1u) * perSplit, s.lines) * s.lineLength;
+  // Quads past the end repeat the last one; they are not stored.
+  let quad = block * {{LANES}}u + lane;
+  let n = min(quad * 4u, s.cols - 4u);
+//#for t in 0..TILE/4
+  let k{{t}} = min(k + {{4*t}}u, s.inner - 4u);
+//#end
+//#for r in 0..TILE
+  var acc{{r}} = vec4f(0.0);
+//#end
+//#if CONV
+  let ky = tap / s.kw;
+  let kx = tap % s.kw;
+  // The pixel that this invocation reads, which moves on by LANES: image, row and column are the digits of its number.
+  var column = (first + lane) % s.lineLength;
+  var row = (first + lane) / s.lineLength % s.rowH;
+  var image = (first + lane) / s.lineLength / s.rowH;
+  let columns = {{LANES}}u % s.lineLength;
+  let rows = {{LANES}}u / s.lineLength % s.rowH;
+  let images = {{LANES}}u / s.lineLength / s.rowH;
+//#end
+  for (var m = first; m < end; m += {{LANES}}u) {
+//#if CONV
+    // Positions before the image wrap around and are not below its size.
+    let y = row * s.sy + ky - s.pt;
+    let x = column * s.sx + kx - s.pl;
+    let ok = (m + lane < end) & (y < s.sourceH) & (x < s.sourceW);
+    let aAt = select(0u, batch * s.aBatch + ((image * s.sourceH + y) * s.sourceW + x) * s.inner, ok);
+    column += columns;
+    let over = column >= s.lineLength;
+    column = select(column, column - s.lineLength, over);
+    row += rows + u32(over);
+    let past = row >= s.rowH;
+    row = select(row, row - s.rowH, past);
+    image += images + u32(past);
+//#else
+    let ok = m + lane < end;
+    let aAt = select(0u, batch * s.aBatch + (m + lane) * s.inner, ok);
+//#end
+//#for t in 0..TILE/4
+    let own{{t}} = select(vec4f(0.0), loadA(aAt, k{{t}}), ok);
+//#end
+//#for p in 0..LANES
+    {
+      let g = loadG(batch * s.gBatch + min(m + {{p}}u, end - 1u) * s.cols, n);
+//#for t in 0..TILE/4
+//#if LANES == 8
+      let a{{t}} = subgroupBroadcast(own{{t}}, {{p}}u);
+//#elif LANES > 1
+      let a{{t}} = subgroupShuffle(own{{t}}, owner + {{p}}u);
+//#else
+      let a{{t}} = own{{t}};
+//#end
+//#for r in 0..4
+      acc{{4*t+r}} += a{{t}}[{{r}}] * g;
+//#end
+//#end
+    }
+//#end
+  }
+  let at = batch * s.cBatch + (split * taps + tap) * s.inner * s.cols;
+  if (i < s.count && quad * 4u < s.cols) {
+//#for r in 0..TILE
+    store(at, k + {{r}}u, n, acc{{r}});
+//#end
+  }
+}
+//#else
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.x + id.y * groups.x * 64u;
@@ -114,3 +201,4 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   }
 //#end
 }
+//#end

@@ -19,6 +19,7 @@ import {
   require,
   type Value,
 } from "../op.ts";
+import type { Defines } from "../../gpu/template.ts";
 import { sameShape, type Shape, sizeOf, type Tensor } from "../tensor.ts";
 import {
   defaultVariant,
@@ -28,6 +29,7 @@ import {
   type GemmVariant,
   gemmVariants,
   isVector,
+  SUBGROUP,
   subgroupDefines,
   subgroupVariant,
   variantName,
@@ -230,9 +232,9 @@ function launchWeightGradient(lowering: Pick<Lowering, "launch" | "scratch">, w:
   const least = Math.min(lines, Math.ceil(lines * (lineLength + 1) / TURNS_PER_SPLIT));
   const splits = Math.max(least, Math.min(batch > 1 ? 1 : most, Math.ceil(WEIGHT_INVOCATIONS / count)));
   const out = splits > 1 ? lowering.scratch(4 * batch * splits * size) : w.c;
-  lowering.launch({
+  const spec = (defines: Defines, lanes: number, tiles: number, invocations: number): LaunchSpec => ({
     kernel: weightsKernel,
-    defines: { VECTOR: vector, QUADS: width, CONV: conv ? 1 : 0 },
+    defines: { VECTOR: vector, CONV: conv ? 1 : 0, ...defines },
     buffers: [w.a, w.g, out],
     uniforms: [
       lines,
@@ -254,11 +256,21 @@ function launchWeightGradient(lowering: Pick<Lowering, "launch" | "scratch">, w:
       splits * size,
       lanes,
       tiles,
-      count * splits,
+      invocations,
     ],
-    workgroups: grid(count * splits),
+    workgroups: grid(invocations),
     flops: 2 * batch * lines * lineLength * inner * cols * taps,
   });
+  const together = (): LaunchSpec => {
+    const side = Math.min(SUBGROUP, 2 ** Math.ceil(Math.log2(quads))), blocks = Math.ceil(quads / side);
+    const high = Math.ceil(inner / 32), tile = 4 * Math.ceil(inner / 4 / high);
+    const defines = { SUBGROUP: true, QUADS: 1, LANES: side, TILE: tile };
+    return spec(defines, blocks, high, batch * taps * splits * blocks * high * side);
+  };
+  lowering.launch(
+    spec({ SUBGROUP: false, QUADS: width, LANES: 1, TILE: 8 }, lanes, tiles, count * splits),
+    { subgroups: vector ? together : undefined },
+  );
   if (splits > 1) launchSum(lowering, out, w.c, [batch, splits, size]);
 }
 
