@@ -44,21 +44,35 @@ export interface AnomalyEmbedding {
 
 const PREFIX = "embeddings.";
 
-/** Bytes of an embedding file. */
-export function encodeEmbedding(embedding: AnomalyEmbedding): Uint8Array<ArrayBuffer> {
-  const { keys, tokens, width, table, spatial, model, view } = embedding;
+/** An embedding whose spatial encoder may be read tensor by tensor while it is written: the official one has 1.4 GB. */
+export type EmbeddingToWrite = Omit<AnomalyEmbedding, "spatial"> & {
+  readonly spatial?: {
+    readonly config: SpatialConfig;
+    readonly parameters: ReadonlyMap<string, Pick<TensorToWrite, "shape" | "data">>;
+  };
+};
+
+/** Tensors and metadata of an embedding file. */
+export function embeddingTensors(
+  { keys, tokens, width, table, spatial, model, view }: EmbeddingToWrite,
+): [tensors: Record<string, TensorToWrite>, metadata: Record<string, string>] {
   const tensors: Record<string, TensorToWrite> = {};
   keys.forEach((key, i) => {
     const data = table.slice(i * tokens * width, (i + 1) * tokens * width);
     tensors[`${PREFIX}${key}`] = { dtype: "F32", shape: [tokens, width], data };
   });
   for (const [name, { shape, data }] of spatial?.parameters ?? []) tensors[name] = { dtype: "F32", shape, data };
-  return encodeSafetensors(tensors, {
+  return [tensors, {
     format: "anomalydiffusion-embedding",
     model,
     ...(spatial ? { spatial: JSON.stringify(spatial.config) } : {}),
     ...(view ? { view: JSON.stringify(view) } : {}),
-  });
+  }];
+}
+
+/** Bytes of an embedding file. */
+export function encodeEmbedding(embedding: AnomalyEmbedding): Uint8Array<ArrayBuffer> {
+  return encodeSafetensors(...embeddingTensors(embedding));
 }
 
 /**

@@ -1,11 +1,11 @@
 /** The official code's products as run folders of this program, and back. */
 
 import { join } from "node:path";
-import { type AnomalyEmbedding, decodeEmbedding, encodeEmbedding, tokensOf } from "../../src/anomaly/embedding.ts";
+import { decodeEmbedding, embeddingTensors, type EmbeddingToWrite, tokensOf } from "../../src/anomaly/embedding.ts";
 import { UserError } from "../../src/errors.ts";
+import type { OfficialSpatialConfig } from "../../src/models/official_spatial_encoder.ts";
 import { SPATIAL_PREFIX } from "../../src/models/spatial_encoder.ts";
 import type { Stored } from "../../src/nn/parameters.ts";
-import { replaceFile, writeAll } from "../../src/weights/atomic.ts";
 import {
   checkedValues,
   createFolder,
@@ -21,9 +21,11 @@ import { expectedSpatialTensors } from "../../src/weights/import/expected.ts";
 import {
   MASK_KEY,
   type OfficialEmbeddings,
+  type OfficialSpatial,
   openOfficialSpatial,
   readOfficialEmbeddings,
 } from "../../src/weights/import/official.ts";
+import { writeSafetensors } from "../../src/weights/safetensors.ts";
 import type { Context } from "../command.ts";
 import { UsageError } from "../errors.ts";
 import { existsFile, readProduct } from "./files.ts";
@@ -71,6 +73,12 @@ function joined(tables: readonly OfficialEmbeddings[], files: readonly string[],
   return { table: all, tokens, width, masks };
 }
 
+/** The spatial encoder that belongs to an `embeddings.pt`. */
+async function openEncoder(path: string, generation: OfficialSpatialConfig["generation"]): Promise<OfficialSpatial> {
+  if (await existsFile(path)) return openOfficialSpatial(path, generation);
+  throw new UserError(`${path} is missing`, "give the file that was trained with the embeddings: --spatial-encoder");
+}
+
 /** `embeddings.pt`, with its spatial encoder unless it learned masks, as a run folder that `generate` reads. */
 export async function importOfficial(flags: ImportFlags, context: Context): Promise<void> {
   if (!flags.model) throw new UsageError("learned embeddings need --model <folder>, the base model they belong to");
@@ -84,31 +92,26 @@ export async function importOfficial(flags: ImportFlags, context: Context): Prom
   }
   const encoder = flags.spatialEncoder ?? join(flags.from[0], "..", "spatial_encoder.pt");
   const sources = [...flags.from];
-  let spatial: AnomalyEmbedding["spatial"];
-  if (!masks) {
-    if (!await existsFile(encoder)) {
-      throw new UserError(
-        `${encoder} is missing`,
-        "give the file that was trained with the embeddings: --spatial-encoder",
-      );
-    }
-    using official = openOfficialSpatial(encoder, flags.officialBn ? "batch" : "running");
-    const { config, weights } = official,
-      expected = expectedSpatialTensors(config),
-      match = matchTensors(weights, expected);
+  using official = masks ? undefined : await openEncoder(encoder, flags.officialBn ? "batch" : "running");
+  let spatial: EmbeddingToWrite["spatial"];
+  if (official) {
+    const { config, weights } = official, expected = expectedSpatialTensors(config);
+    const match = matchTensors(weights, expected);
     describeMatch(match).slice(0, 40).forEach(context.log);
     requireMatch(encoder, match);
     if (config.width !== width) {
       throw new UserError(`${encoder}: tokens of width ${config.width}, in ${flags.from[0]} of ${width}`);
     }
-    const parameters = new Map<string, Stored>();
-    for (const [name, shape] of expected) parameters.set(name, { shape, data: checkedValues(weights, name, "f32") });
-    spatial = { config, parameters };
+    // Read and checked when their turn comes to be written.
+    const parameters = [...expected].map(([name, shape]) =>
+      [name, { shape, data: () => checkedValues(weights, name, "f32") }] as const
+    );
+    spatial = { config, parameters: new Map(parameters) };
     sources.push(encoder);
   }
   const values = new Float32Array(table.size * tokens * width);
   [...table.values()].forEach((row, i) => values.set(row, i * tokens * width));
-  const bytes = encodeEmbedding({
+  const tensors = embeddingTensors({
     keys: [...table.keys()],
     tokens,
     width,
@@ -119,7 +122,7 @@ export async function importOfficial(flags: ImportFlags, context: Context): Prom
   const prints: Awaited<ReturnType<typeof fingerprint>>[] = [];
   for (const source of sources) prints.push(await fingerprint(source));
   await createFolder(flags.out, RUN_FILES, (folder) => {
-    replaceFile(join(folder, EMBEDDINGS), (file) => writeAll(file, bytes));
+    writeSafetensors(join(folder, EMBEDDINGS), ...tensors);
     writeText(join(folder, "origin.json"), `${JSON.stringify({ sources: prints }, null, 2)}\n`);
     return Promise.resolve();
   });
