@@ -12,7 +12,7 @@ import { officialSpatialConfig, officialSpatialEncoder } from "../../src/models/
 import { SPATIAL_PREFIX } from "../../src/models/spatial_encoder.ts";
 import { Parameters } from "../../src/nn/parameters.ts";
 import { torchLayouts } from "../../src/weights/rules.ts";
-import { assertClose, relativeL2 } from "../support/close.ts";
+import { assertClose, cosine, relativeL2 } from "../support/close.ts";
 import { goldenChecks, HALF, Precision, SINGLE } from "../support/golden_checks.ts";
 import { type Golden, goldens } from "../support/goldens.ts";
 import { gpu } from "../support/ops.ts";
@@ -33,10 +33,13 @@ const GRADIENTS = [
 ];
 
 /**
- * Slopes jump where a value near zero changes its sign: at a quarter of the widths, weights moved by one part in a million
- * already change these gradients by 2e-3 to 6e-3. The toy-width test in float64 is the sharp one (1e-5).
+ * Slopes jump where a value near zero changes its sign. The reference's own float32 gradients are up to 4.9e-3 from those of
+ * the same network in float64 (`fixtures/goldens/spatial_grad_float64.py`, 2026-11-26), so that two sound float32 programs
+ * can be twice that apart; the float64 file is the sharp one.
  */
-const GRADIENT_TOLERANCE = 1e-2;
+const GRADIENT_TOLERANCE = { float64: 5e-3, float32: 1e-2 } as const;
+
+const precisionOf = ({ metadata }: Golden) => metadata.precision === "float64" ? "float64" : "float32";
 
 /** Storage of the base model's frozen weights in these checks. */
 const dtype = Deno.env.get("ANOMALYDIFFUSION_WEIGHTS") === "f16" ? "f16" : "f32";
@@ -119,9 +122,9 @@ for (const golden of goldens("spatial")) {
   }
 }
 
-for (const golden of goldens("spatial-grad")) {
-  register(`official spatial encoder, weight gradients: ${golden.file}`, async () => {
-    const { values, batch } = masksOf(golden), tokens = 4, width = 1280;
+for (const [salt, files] of Map.groupBy(goldens("spatial-grad"), ({ salt }) => salt)) {
+  register(`official spatial encoder, weight gradients, salt ${salt}`, async () => {
+    const [golden] = files, { values, batch } = masksOf(golden), tokens = 4, width = 1280;
     using p = new Parameters(golden.weights, torchLayouts);
     const mask = input("mask", [batch, 256, 256, 1]);
     const built = officialSpatialEncoder(officialSpatialConfig(tokens, width), p, mask, "batch");
@@ -130,14 +133,19 @@ for (const golden of goldens("spatial-grad")) {
     const grads = gradient(built.tokens, names.map((name) => p.variables.get(name)!.tensor), seed);
     using program = compile(gpu, Object.fromEntries(grads.map((grad, i) => [names[i], grad])));
     const result = await program.run({ mask: values });
-    const pairs = GRADIENTS.map((name, i) => {
-      const { shape, data } = golden.tensor(`grad/${name}`);
-      // Kernels lie as HWIO here, as OIHW in the file.
-      const actual = torchLayouts.toTorch(shape.length === 4 ? "conv" : "same", result[names[i]], shape);
-      console.log(`${name}: relative L2 ${relativeL2(actual, data)}`);
-      return { name, actual, data };
-    });
-    for (const { name, actual, data } of pairs) assertClose(actual, data, GRADIENT_TOLERANCE, name);
+    const pairs = files.flatMap((file) =>
+      GRADIENTS.map((name, i) => {
+        const { shape, data } = file.tensor(`grad/${name}`);
+        // Kernels lie as HWIO here, as OIHW in the file.
+        const actual = torchLayouts.toTorch(shape.length === 4 ? "conv" : "same", result[names[i]], shape);
+        console.log(`${file.file}, ${name}: relative L2 ${relativeL2(actual, data).toExponential(2)}`);
+        return { name, actual, data, tolerance: GRADIENT_TOLERANCE[precisionOf(file)] };
+      })
+    );
+    for (const { name, actual, data, tolerance } of pairs) {
+      assertClose(actual, data, tolerance, name);
+      assert.ok(cosine(actual, data) >= 0.9999, name);
+    }
   });
 }
 
