@@ -13,6 +13,7 @@ export const SHIPPED = {
     "fixtures/small-ldm/vocab.txt",
   ],
   parts: ["fixtures/parts"],
+  page: ["tasks/page"],
 } as const;
 
 /** Absolute path of a shipped file or folder, by its path in the repository. */
@@ -28,4 +29,9 @@ export function smallModelFolder(): string {
 /** Absolute path of the embedded few-shot data set, in MVTec layout: `<part>/train/good/000.png`, … */
 export function partsFolder(): string {
   return shipped("fixtures/parts");
+}
+
+/** Absolute path of the folder of `serve`'s page: `index.html`, `page.js`, `page.css`. */
+export function pageFolder(): string {
+  return shipped("tasks/page");
 }

@@ -1,6 +1,7 @@
 /**
  * `deno task compile`: the single program in `dist/`, with shaders (imported as text), the small model, its vocabulary and
- * the parts inside. `deno task compile --target x86_64-pc-windows-msvc` builds for another system.
+ * the parts inside. `deno task compile --target x86_64-pc-windows-msvc` builds for another system; `--serve` lets the
+ * program's page be opened on this machine.
  */
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -22,15 +23,20 @@ export const PERMISSIONS = [
   "--no-prompt",
 ];
 
+/** What `--serve` adds: to be asked by a browser on this machine. Nothing outside can be reached, nor reach in. */
+const SERVE_PERMISSION = "--allow-net=127.0.0.1";
+
 /**
  * The arguments of `deno` that build the program.
  * @param output path of the binary
  * @param target Rust target triple, or undefined for this machine
+ * @param serve whether its command `serve` may listen on 127.0.0.1
  */
-export function compileArguments(output: string, target?: string): string[] {
+export function compileArguments(output: string, target?: string, serve = false): string[] {
   const include = Object.values(SHIPPED).flat().flatMap((path) => ["--include", path]);
   const extra = target ? ["--target", target] : [];
-  return ["compile", "--quiet", ...PERMISSIONS, ...include, ...extra, "--output", output, "tasks/main.ts"];
+  const net = serve ? [SERVE_PERMISSION] : [];
+  return ["compile", "--quiet", ...PERMISSIONS, ...net, ...include, ...extra, "--output", output, "tasks/main.ts"];
 }
 
 /** The base binary's archive for a target, as Deno's releases name it. */
@@ -39,7 +45,7 @@ function archive(target: string): string {
 }
 
 async function build(): Promise<number> {
-  const { values } = parseArgs({ options: { target: { type: "string" } } });
+  const { values } = parseArgs({ options: { target: { type: "string" }, serve: { type: "boolean" } } });
   const target = values.target ?? Deno.build.target;
   for (const path of Object.values(SHIPPED).flat()) {
     try {
@@ -52,7 +58,7 @@ async function build(): Promise<number> {
   const output = join("dist", `anomalydiffusion${target.includes("windows") ? ".exe" : ""}`);
   await Deno.mkdir(join(ROOT, "dist"), { recursive: true });
   const { success, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: compileArguments(output, values.target),
+    args: compileArguments(output, values.target, values.serve),
     cwd: ROOT,
     stderr: "piped",
   }).output();

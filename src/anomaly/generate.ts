@@ -107,7 +107,7 @@ export class PairGenerator implements Disposable {
     jobs: Iterable<PairJob> | AsyncIterable<PairJob>,
     { next, onStep, judge }: {
       next?: () => void;
-      onStep?: () => void;
+      onStep?: () => void | Promise<void>;
       judge?: (pair: GeneratedPair) => PairRefusal | undefined;
     } = {},
   ): AsyncGenerator<GeneratedPair> {
@@ -119,7 +119,7 @@ export class PairGenerator implements Disposable {
     return throughGate(jobs, { batch, maxAttempts, make, judge });
   }
 
-  async #make(batch: readonly Try<PairJob>[], onStep?: () => void): Promise<GeneratedPair[]> {
+  async #make(batch: readonly Try<PairJob>[], onStep?: () => void | Promise<void>): Promise<GeneratedPair[]> {
     const { side } = this.#base, settings = this.#settings;
     const patches = batch.flatMap((attempt) =>
       placesOf(attempt.job.mask, side, settings).map((place, number) => this.#patch(attempt, place, number))
@@ -171,7 +171,7 @@ export class PairGenerator implements Disposable {
   }
 
   /** For each patch the picture with the defect and the reconstruction without, at the model's resolution. */
-  async #draw(patches: readonly Patch[], onStep?: () => void): Promise<[Image, Image][]> {
+  async #draw(patches: readonly Patch[], onStep?: () => void | Promise<void>): Promise<[Image, Image][]> {
     const base = this.#base, { side, latentSide } = base, { seed, batch, latentMask: mode } = this.#settings;
     const prompt = base.prompt(plainPrompt);
     const moments = await base.encode(patches.map(({ picture }) => picture));

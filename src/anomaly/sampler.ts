@@ -103,10 +103,10 @@ export class Sampler implements Disposable {
 
   /**
    * Samples up to `batch` pictures.
-   * @param onStep called after each step is queued
+   * @param onStep called after each step is queued; waited for, so that it may wait for the device
    * @returns latents [h, w, C]; outside the latent mask exactly the background, unless `pasteBack` is false
    */
-  async sample(jobs: readonly SampleJob[], onStep?: () => void): Promise<Float32Array[]> {
+  async sample(jobs: readonly SampleJob[], onStep?: () => void | Promise<void>): Promise<Float32Array[]> {
     const { batch, steps, eta, guidance, reweighting, seed, sampler = "ddim", pasteBack = true } = this.#settings;
     const { latentSize, latentSide, latentChannels, side, schedule, config } = this.#base;
     if (jobs.length > batch || jobs.length === 0) throw new Error(`${jobs.length} jobs for a batch of ${batch}`);
@@ -152,7 +152,7 @@ export class Sampler implements Disposable {
         time: timestepEmbedding(Array(rows(batch, guidance)).fill(t), config.unet.modelChannels),
         halfWidth: Uint32Array.of(dilationRadius(t, steps, (steps === 50 ? 16 : 8) * latentSide / 32)),
       });
-      onStep?.();
+      await onStep?.();
     }
     const x = await this.#state.x.read();
     return jobs.map((job, i) => {

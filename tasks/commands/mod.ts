@@ -17,6 +17,7 @@ import pretrain from "./pretrain.ts";
 import regenerate from "./regenerate.ts";
 import report from "./report.ts";
 import reproduce from "./reproduce.ts";
+import serve from "./serve.ts";
 import train from "./train.ts";
 import trainMasks from "./train_masks.ts";
 import tune from "./tune.ts";
@@ -36,6 +37,7 @@ export const commands: readonly AnyCommand[] = [
   inspectTest,
   inspectPatchcore,
   inspectExport,
+  serve,
   report,
   reproduce,
   importCommand,

@@ -238,7 +238,7 @@ async function varietyBySeed(
 }
 
 /** Masks of a kind in a folder of `generate-masks`. */
-function masksOf(folder: string, { part, defect }: Kind): string[] {
+export function masksOf(folder: string, { part, defect }: Kind): string[] {
   const path = `${folder}/${part.name}/${defect.name}`;
   try {
     const found = listImages(path);

@@ -21,7 +21,7 @@ type Recorded = ManifestRecord["settings"];
  * What a run folder of `generate` says of its pairs.
  * @param images only these, by their names in the manifest; all where undefined
  * @param flags of `generate`
- * @returns records, and the run's settings; empty settings where it has no config.json of its own, as in a demo
+ * @returns records, and the run's settings; empty settings where it has no config.json of generate, as in a demo or in what a page kept
  */
 export async function recordedSettings<F extends Flags>(
   folder: string,
@@ -40,7 +40,10 @@ export async function recordedSettings<F extends Flags>(
     );
   }
   const path = join(folder, "config.json"), saved = await readJson<Record<string, unknown>>(path);
-  return { records, config: saved ? complete(flags, readConfig(flags, "generate", saved, path)) : {} };
+  return {
+    records,
+    config: saved?.command === "generate" ? complete(flags, readConfig(flags, "generate", saved, path)) : {},
+  };
 }
 
 /** What to make again, and of what. */

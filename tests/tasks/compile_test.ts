@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
-import { partsFolder, SHIPPED, smallModelFolder } from "../../tasks/assets.ts";
+import { pageFolder, partsFolder, SHIPPED, smallModelFolder } from "../../tasks/assets.ts";
 import { compileArguments, explainFailure } from "../../tasks/compile.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -86,6 +86,10 @@ Deno.test("what assets.ts opens is what the binary includes", () => {
   }
   assert.ok(included.includes(relative(ROOT, partsFolder())));
   for (const flag of args.filter((word) => word.startsWith("--allow"))) assert.doesNotMatch(flag, /net|run|all$/);
+  for (const name of ["index.html", "page.js", "page.css"]) assert.ok(Deno.statSync(join(pageFolder(), name)).isFile);
+  // With --serve it may be asked by a browser on this machine, and that is all.
+  const added = compileArguments("out", undefined, true).filter((word) => !args.includes(word));
+  assert.deepEqual(added, ["--allow-net=127.0.0.1"]);
 });
 
 Deno.test({
