@@ -3,7 +3,7 @@ import { caption, maskCaption } from "../../src/data/procedural/captions.ts";
 import { damage, DEFECTS } from "../../src/data/procedural/defects.ts";
 import { AREA, blur, colorName, hsv, noise, SIZE } from "../../src/data/procedural/noise.ts";
 import { looksOf } from "../../src/data/procedural/looks.ts";
-import { binaryMask, pretrainingSample, quantise } from "../../src/data/procedural/sample.ts";
+import { binaryMask, pretrainingSample, pretrainingWindow, quantise } from "../../src/data/procedural/sample.ts";
 import { MATERIALS, surface } from "../../src/data/procedural/surfaces.ts";
 import { damagedPart, PARTS, wholePart } from "../../fixtures/parts/heldout.ts";
 import { Random } from "../../src/random/philox.ts";
@@ -14,6 +14,23 @@ Deno.test("a pretraining picture depends on its seed and index alone", () => {
   assert.deepEqual(late, again);
   assert.notDeepEqual(pretrainingSample(5, 10).image, late.image);
   assert.notDeepEqual(pretrainingSample(6, 9).image, late.image);
+});
+
+Deno.test("a pretraining window depends on its seed and index alone; damage is in it, and it is smoother than whole pictures", () => {
+  assert.deepEqual(pretrainingWindow(5, 9), pretrainingWindow(5, 9));
+  assert.notDeepEqual(pretrainingWindow(5, 10).image, pretrainingWindow(5, 9).image);
+  /** Mean difference of pixels side by side: enlarged pictures have less. */
+  const roughness = (make: typeof pretrainingWindow) => {
+    let sum = 0;
+    for (let index = 0; index < 40; index++) {
+      const { image, mask, defect, maskPicture } = make(5, index);
+      if (maskPicture) continue;
+      assert.equal(mask.includes(255), defect !== undefined, `picture ${index}`);
+      for (let i = 3; i < image.length; i++) sum += Math.abs(image[i] - image[i - 3]) / image.length;
+    }
+    return sum;
+  };
+  assert.ok(roughness(pretrainingWindow) < 0.85 * roughness(pretrainingSample));
 });
 
 Deno.test("noise has mean 0 and deviation 1, also where three running means stand for the Gaussian", () => {
