@@ -37,4 +37,6 @@ export interface Timing {
   readonly median: number;
   readonly best: number;
   readonly runs: readonly number[];
+  /** Least processor time of a run, all cores together, milliseconds: on a software adapter, what a busy machine leaves fair. */
+  readonly processor?: number;
 }

@@ -1,5 +1,6 @@
 /** What the adapter itself can do, found in the same run: the best rate of matrix products, and the best rate of copying. */
 
+import process from "node:process";
 import type { Gpu } from "../../src/gpu/device.ts";
 import { compile } from "../../src/graph/compile.ts";
 import { linear } from "../../src/graph/ops/gemm.ts";
@@ -8,18 +9,23 @@ import { Variable } from "../../src/graph/variable.ts";
 
 /** The adapter's limits, with what reached them. */
 export interface Limits {
-  readonly matmul: { readonly gflops: number; readonly what: string };
+  readonly matmul: {
+    readonly gflops: number;
+    readonly what: string;
+    /** On software adapters: GFLOP per second of processor time, which other work on the machine hardly changes. */
+    readonly perProcessor?: number;
+  };
   /** Bytes read plus bytes written, per second / 10⁹. */
   readonly copy: { readonly gbps: number; readonly what: string };
 }
 
-/** Seconds of a run of `steps` submits and one wait, the best of several. */
-async function seconds(gpu: Gpu, step: () => void, rounds: number): Promise<number> {
+/** Seconds of a run of `steps` submits and one wait, the best of several, and the least processor time. */
+async function timesOf(gpu: Gpu, step: () => void, rounds: number): Promise<{ seconds: number; processor: number }> {
   step();
   await gpu.settle(); // compiles
-  let best = Infinity;
+  let best = Infinity, processor = Infinity;
   for (let round = 0, steps = 1; round < rounds;) {
-    const start = performance.now();
+    const start = performance.now(), before = process.cpuUsage();
     for (let i = 0; i < steps; i++) step();
     await gpu.settle();
     const spent = performance.now() - start;
@@ -28,24 +34,27 @@ async function seconds(gpu: Gpu, step: () => void, rounds: number): Promise<numb
       steps = Math.min(4096, Math.ceil(steps * Math.max(2, 300 / spent)));
       continue;
     }
+    const { user, system } = process.cpuUsage(before);
     best = Math.min(best, spent / steps / 1000);
+    processor = Math.min(processor, (user + system) / 1e6 / steps);
     round++;
   }
-  return best;
+  return { seconds: best, processor };
 }
 
-/** FLOP/s / 10⁹ of one linear layer of these sizes. */
+/** FLOP/s / 10⁹ of one linear layer of these sizes, by the clock and by processor time. */
 async function productRate(gpu: Gpu, [rows, inner, columns]: readonly number[], dtype: "f16" | "f32", rounds: number) {
   using x = new Variable("x", [rows, inner], new Float32Array(rows * inner).fill(1 / inner));
   using w = new Variable("w", [inner, columns], new Float32Array(inner * columns).fill(1), dtype);
   using program = compile(gpu, { y: linear(x.tensor, w.tensor) });
-  return program.report.flops / await seconds(gpu, () => program.step(), rounds) / 1e9;
+  const { seconds, processor } = await timesOf(gpu, () => program.step(), rounds), { flops } = program.report;
+  return { gflops: flops / seconds / 1e9, perProcessor: flops / processor / 1e9 };
 }
 
 /** GB/s of copies of `bytes` by the queue, and of a kernel that reads and writes as many. */
 async function copyRates(gpu: Gpu, bytes: number, rounds: number) {
   const [from, to] = ["from", "to"].map((label) => gpu.acquire(bytes, label));
-  const queue = 2 * bytes / await seconds(gpu, () => {
+  const queue = await timesOf(gpu, () => {
     const encoder = gpu.device.createCommandEncoder();
     encoder.copyBufferToBuffer(from, 0, to, 0, bytes);
     gpu.device.queue.submit([encoder.finish()]);
@@ -53,8 +62,8 @@ async function copyRates(gpu: Gpu, bytes: number, rounds: number) {
   for (const buffer of [from, to]) gpu.release(buffer);
   using x = new Variable("x", [bytes / 4], new Float32Array(bytes / 4));
   using program = compile(gpu, { y: affine(x.tensor, 2) });
-  const kernel = 2 * bytes / await seconds(gpu, () => program.step(), rounds);
-  return { queue: queue / 1e9, kernel: kernel / 1e9 };
+  const kernel = await timesOf(gpu, () => program.step(), rounds);
+  return { queue: 2 * bytes / queue.seconds / 1e9, kernel: 2 * bytes / kernel.seconds / 1e9 };
 }
 
 /**
@@ -63,7 +72,7 @@ async function copyRates(gpu: Gpu, bytes: number, rounds: number) {
  */
 export async function measureLimits(gpu: Gpu, quick: boolean): Promise<Limits> {
   const rounds = quick ? 1 : 4;
-  let matmul = { gflops: 0, what: "" };
+  let matmul: Limits["matmul"] = { gflops: 0, what: "" }, best = 0;
   const sizes = quick
     ? [[512, 512, 512]]
     : gpu.info.isFallbackAdapter
@@ -71,19 +80,22 @@ export async function measureLimits(gpu: Gpu, quick: boolean): Promise<Limits> {
     : [[1024, 1024, 1024], [2048, 2048, 2048], [4096, 4096, 4096]];
   for (const size of sizes) {
     for (const dtype of ["f32", "f16"] as const) {
-      const gflops = await productRate(gpu, size, dtype, rounds);
+      const { gflops, perProcessor } = await productRate(gpu, size, dtype, rounds);
+      best = Math.max(best, perProcessor);
       if (gflops > matmul.gflops) matmul = { gflops, what: `${size.join(" × ")}, ${dtype} weights` };
     }
   }
   const { queue, kernel } = await copyRates(gpu, (quick ? 16 : 64) * 2 ** 20, rounds);
   const copy = queue > kernel ? { gbps: queue, what: "buffer copy" } : { gbps: kernel, what: "y = 2·x" };
-  return { matmul, copy };
+  return { matmul: gpu.info.isFallbackAdapter ? { ...matmul, perProcessor: best } : matmul, copy };
 }
 
 /** The higher of each. */
 export function betterLimits(a: Limits, b: Limits): Limits {
+  const better = a.matmul.gflops > b.matmul.gflops ? a.matmul : b.matmul;
+  const rates = [a, b].flatMap(({ matmul: { perProcessor } }) => perProcessor ?? []);
   return {
-    matmul: a.matmul.gflops > b.matmul.gflops ? a.matmul : b.matmul,
+    matmul: rates.length ? { ...better, perProcessor: Math.max(...rates) } : better,
     copy: a.copy.gbps > b.copy.gbps ? a.copy : b.copy,
   };
 }

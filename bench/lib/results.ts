@@ -65,6 +65,25 @@ export function advantage(result: CaseResult, rival: Rival): number | undefined 
   return theirs && "median" in theirs ? theirs.median / result.ours.median : undefined;
 }
 
+/** Processor times of a run of each side, for software adapters: other work on the machine hardly changes them. */
+export function processorLine({ cases, machine, limits }: BenchResults): string[] {
+  if (!machine.software || !cases.some(({ ours }) => ours.processor)) return [];
+  const lines = cases.filter(({ ours }) => ours.processor).map(({ name, flops, ours, rivals: theirs }) => {
+    const own = ours.processor!,
+      share = flops && limits.matmul.perProcessor
+        ? `, ${(100 * flops / own / 1e6 / limits.matmul.perProcessor).toFixed(0)} % of the best product`
+        : "";
+    const others = rivals.flatMap((rival) => {
+      const one = theirs[rival];
+      return one && "processor" in one && one.processor
+        ? [`; ${rival} ${ms(one.processor)} ms, ${(one.processor / own).toFixed(2)} ×`]
+        : [];
+    });
+    return `${name}: ${ms(own)} ms${share}${others.join("")}`;
+  });
+  return ["", "processor time, all cores together:", ...lines];
+}
+
 /** Heads and rows of the table. */
 export function tableOf({ cases, limits }: BenchResults): { head: string[]; rows: string[][] } {
   const percent = (share?: number) => share === undefined ? "" : `${(100 * share).toFixed(0)} %`;
@@ -104,6 +123,7 @@ export function report(results: BenchResults): string[] {
     line(head),
     ...rows.map(line),
   ];
+  lines.push(...processorLine(results));
   const ratio = gradientRatio(results.cases);
   if (ratio) lines.push("", `U-Net forward + gradient takes ${ratio.toFixed(2)} × the forward pass`);
   for (const { name, steps, step, host, growth } of results.host) {
