@@ -1,6 +1,6 @@
 /**
  * Images in and out: PNG, JPEG and BMP files ↔ RGB bytes ↔ the network's numbers in [−1, 1]; masks ↔ zeros and ones.
- * Decoding of PNG and JPEG is imagescript's.
+ * Decoding of PNG and JPEG is imagescript's, and encoding of JPEG.
  */
 
 import { Image as Decoder } from "imagescript";
@@ -172,6 +172,23 @@ export async function loadMask(path: string): Promise<Mask> {
 export function toPng(image: Image | Mask): Uint8Array<ArrayBuffer> {
   if (image.channels === 3) return encodePng(image);
   return encodePng({ ...image, data: image.data.map((value) => value ? 255 : 0) });
+}
+
+/** How an image is kept: without loss, or as the official code keeps it. */
+export type ImageFormat = "png" | "jpeg";
+
+/** Quality of JPEG files: Pillow's default, which the official code leaves. */
+const JPEG_QUALITY = 75;
+
+/** The bytes of an image, or of a mask in black and white; the same image gives the same bytes. */
+export async function encodeImage(image: Image | Mask, format: ImageFormat): Promise<Uint8Array<ArrayBuffer>> {
+  if (format === "png") return toPng(image);
+  const { width, height, channels, data } = image, pixels = new Decoder(width, height);
+  for (let i = 0; i < width * height; i++) {
+    const [r, g, b] = channels === 3 ? data.subarray(3 * i, 3 * i + 3) : Array(3).fill(data[i] ? 255 : 0);
+    pixels.bitmap.set([r, g, b, 255], 4 * i);
+  }
+  return new Uint8Array(await pixels.encodeJPEG(JPEG_QUALITY));
 }
 
 /**

@@ -55,6 +55,7 @@ export default defineCommand({
       window: "whole",
       maxAttempts: 1,
       qualityGate: false,
+      imageFormat: "jpeg",
       count: 504,
       batchSize: 8,
       officialSplit: true,
@@ -81,6 +82,7 @@ export default defineCommand({
       choices: ["off", "official", "paper"],
       default: "official",
     },
+    imageFormat: shared.imageFormat,
     latentMask: shared.latentMask,
     pasteBack: {
       type: "boolean",
@@ -163,6 +165,7 @@ export default defineCommand({
       data: options.data,
       masks: options.masks,
       count: options.count,
+      format: options.imageFormat,
       base,
       embedding,
       embeddingHash: sha256,

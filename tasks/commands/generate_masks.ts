@@ -43,10 +43,12 @@ export default defineCommand({
       onPart: false,
       maxBorder: 1 / 3,
       maxAttempts: 1000,
+      imageFormat: "jpeg",
       count: 504,
       batchSize: 8,
     }),
     officialSplit: shared.officialSplit,
+    imageFormat: shared.imageFormat,
     seed: shared.seed,
     count: {
       type: "integer",
@@ -151,6 +153,7 @@ export default defineCommand({
           : { minArea: minArea ?? 0, maxArea: maxArea ?? 1, maxComponents: Infinity, maxBorder },
         sampling,
         side: base.side,
+        format: options.imageFormat,
       },
       context,
     );

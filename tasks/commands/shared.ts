@@ -198,6 +198,14 @@ export function numVectors(count: number) {
   } as const satisfies Flag;
 }
 
+/** How pictures are kept. */
+export const imageFormat = {
+  type: "string",
+  description: "Files of images and masks: without loss, or JPEG of quality 75 as the official code writes them.",
+  choices: ["png", "jpeg"],
+  default: "png",
+} as const satisfies Flag;
+
 /** What the model sees of a picture. */
 export const window = {
   type: "string",

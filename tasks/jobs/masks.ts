@@ -6,7 +6,7 @@ import type { BaseModel } from "../../src/anomaly/base_model.ts";
 import { limitsOf, type MaskLimits, partRegion, placeMask, refusal } from "../../src/anomaly/masks.ts";
 import type { SamplerSettings } from "../../src/anomaly/sampler.ts";
 import { resizeMask } from "../../src/data/augment.ts";
-import { loadImage, type Mask, toPng } from "../../src/data/image.ts";
+import { encodeImage, type ImageFormat, loadImage, type Mask } from "../../src/data/image.ts";
 import { loadPair } from "../../src/data/mvtec.ts";
 import { resize } from "../../src/data/resize.ts";
 import { UserError } from "../../src/errors.ts";
@@ -58,8 +58,8 @@ export function placedMask({ real, part, limits }: MaskGround, seed: number, key
 }
 
 /** Path of a mask in the run folder. */
-export function maskFile({ part, defect }: Kind, index: number): string {
-  return `${part.name}/${defect.name}/${String(index).padStart(3, "0")}.png`;
+export function maskFile({ part, defect }: Kind, index: number, format: ImageFormat): string {
+  return `${part.name}/${defect.name}/${String(index).padStart(3, "0")}.${format === "png" ? "png" : "jpg"}`;
 }
 
 /** What masks to make. */
@@ -78,11 +78,12 @@ export interface MaskRun {
     readonly threshold: number;
   };
   readonly side: number;
+  readonly format: ImageFormat;
 }
 
 /** Makes `count` masks of each kind; those that are already there stay. */
 export async function makeMasks(kinds: readonly Kind[], run: MaskRun, context: Context): Promise<void> {
-  const { sampling, count, seed, side } = run, { runFolder, signal } = context;
+  const { sampling, count, seed, side, format } = run, { runFolder, signal } = context;
   const progress = context.progress({ label: "masks", total: count * kinds.length, unit: "mask" });
   const refused = new Map<string, number>();
   let done = 0, replaced = 0;
@@ -92,12 +93,12 @@ export async function makeMasks(kinds: readonly Kind[], run: MaskRun, context: C
     const ground = await maskGround(kind, side, run.limits);
     const part = run.onPart ? ground.part : undefined;
     const keep = async (index: number, mask: Mask) => {
-      await runFolder.write(maskFile(kind, index), toPng(mask));
+      await runFolder.write(maskFile(kind, index, format), await encodeImage(mask, format));
       progress.update(++done, [...refused].map(([why, n]) => `${n} ${why}`).join(", "));
     };
     let open: { index: number; attempt: number }[] = [];
     for (let index = 0; index < count; index++) {
-      if (await existsFile(runFolder.file(maskFile(kind, index)))) progress.update(++done);
+      if (await existsFile(runFolder.file(maskFile(kind, index, format)))) progress.update(++done);
       else if (generator) open.push({ index, attempt: 0 });
       else await keep(index, placedMask({ ...ground, part: part ?? everywhere(side) }, seed, kind.key, index));
     }

@@ -5,7 +5,7 @@ import type { AnomalyEmbedding } from "../../src/anomaly/embedding.ts";
 import type { PairRefusal } from "../../src/anomaly/gate.ts";
 import { type GeneratedPair, PairGenerator, type PairJob, type PairSettings } from "../../src/anomaly/generate.ts";
 import { resizeMask } from "../../src/data/augment.ts";
-import { type Image, loadImage, loadMask, type Mask, toPng } from "../../src/data/image.ts";
+import { encodeImage, type Image, type ImageFormat, loadImage, loadMask, type Mask } from "../../src/data/image.ts";
 import { listImages } from "../../src/data/mvtec.ts";
 import { UserError } from "../../src/errors.ts";
 import type { Gpu } from "../../src/gpu/device.ts";
@@ -57,6 +57,8 @@ export interface PairRun {
   /** Folder of masks `<part>/<defect>/*.png`; undefined to place real ones. */
   readonly masks?: string;
   readonly count: number;
+  /** PNG where left out. */
+  readonly format?: ImageFormat;
   readonly settings: PairSettings;
   /** Refuse pairs that look like one of a smaller index. */
   readonly distinct?: boolean;
@@ -75,6 +77,7 @@ const FIRST_PROBE = 2 ** 30;
 export async function makePairs(kinds: readonly Kind[], run: PairRun, context: Context): Promise<void> {
   const { base, settings, count, distinct = false } = run, { runFolder, signal } = context;
   const { batch: _, ...recorded } = { ...settings, distinct };
+  const { format = "png" } = run, ending = format === "png" ? "png" : "jpg";
   const pools = new Map(run.masks ? kinds.map((kind) => [kind, masksOf(run.masks!, kind)]) : []);
   const before = await readJsonLines<ManifestRecord>(runFolder.file(MANIFEST));
   if (before.some((r) => r.embeddings !== run.embeddingHash || r.model !== base.sha256)) {
@@ -127,8 +130,8 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
       part: part.name,
       defect: defect.name,
       index: job.index,
-      image: `${part.name}/test/${defect.name}/${stem}.png`,
-      mask: `${part.name}/ground_truth/${defect.name}/${stem}_mask.png`,
+      image: `${part.name}/test/${defect.name}/${stem}.${ending}`,
+      mask: `${part.name}/ground_truth/${defect.name}/${stem}_mask.${ending}`,
       source,
       maskSource,
       seed: settings.seed,
@@ -143,8 +146,8 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
       settings: recorded,
     };
     // The pair first: a line in the manifest says that both files are whole.
-    await runFolder.write(record.image, toPng(image));
-    await runFolder.write(record.mask, toPng(job.mask));
+    await runFolder.write(record.image, await encodeImage(image, format));
+    await runFolder.write(record.mask, await encodeImage(job.mask, format));
     manifest ??= await runFolder.jsonl<ManifestRecord>(MANIFEST);
     manifest.append(record);
     if (!accepted) rejected++;

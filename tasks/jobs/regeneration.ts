@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { BaseModel } from "../../src/anomaly/base_model.ts";
 import type { AnomalyEmbedding } from "../../src/anomaly/embedding.ts";
 import { PairGenerator, type PairJob } from "../../src/anomaly/generate.ts";
-import { loadImage, type Mask, toPng } from "../../src/data/image.ts";
+import { encodeImage, loadImage, type Mask } from "../../src/data/image.ts";
 import { UserError } from "../../src/errors.ts";
 import type { Context } from "../command.ts";
 import { complete, type Flags, type OptionsOf, readConfig } from "../flags.ts";
@@ -96,8 +96,9 @@ export async function remakePairs(records: readonly ManifestRecord[], run: Regen
     for await (const { job, image } of generator.generate(jobs(), { next: () => signal.throwIfAborted() })) {
       const record = origins.get(job)!;
       origins.delete(job);
-      await runFolder.write(record.image, toPng(image));
-      await runFolder.write(record.mask, toPng(job.mask));
+      const format = record.image.endsWith(".png") ? "png" : "jpeg";
+      await runFolder.write(record.image, await encodeImage(image, format));
+      await runFolder.write(record.mask, await encodeImage(job.mask, format));
       manifest ??= await runFolder.jsonl<ManifestRecord>(MANIFEST);
       manifest.append({ ...record, adapter: adapterName(base.gpu) });
       progress.update(++done);

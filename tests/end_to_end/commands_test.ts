@@ -45,8 +45,8 @@ function manifest(folder: string): ManifestRecord[] {
   );
 }
 
-/** PNG files of a run. */
-const pictures = (folder: string) => shop.contents(folder, (path) => path.endsWith(".png"));
+/** Image files of a run. */
+const pictures = (folder: string) => shop.contents(folder, (path) => /[.](png|jpg)$/.test(path));
 
 test("train leaves embeddings, an encoder, losses, pictures and checkpoints, and reads no test image", async () => {
   const options = "--checkpointing-steps 2 --validation-steps 4 --num-validation-images 1";
@@ -231,6 +231,23 @@ test("every form of re-weighting, of guidance and of window runs, and each chang
     assert.equal(seen.get(bytes), undefined, `${option} changes nothing`);
     seen.set(bytes, option);
   }
+});
+
+test("--image-format jpeg: files that are read back as the same masks, and made again to the same bytes", async () => {
+  const options = `${PAIRS} --part weave --defect hole --count 2 --batch-size 2`;
+  await shop.good(`${options} --out @png`);
+  await shop.good(`${options} --image-format jpeg --out @jpeg`);
+  const names = (folder: string) => Object.keys(pictures(folder)).map((path) => path.replace(/[.]jpg$/, ".png")).sort();
+  assert.deepEqual(names("jpeg"), names("png"));
+  for (const kind of ["test", "ground_truth"]) {
+    const lossless = listImages(shop.file("png", "weave", kind, "hole"));
+    for (const [i, path] of listImages(shop.file("jpeg", "weave", kind, "hole")).entries()) {
+      assert.match(path, /[.]jpg$/);
+      assert.deepEqual([...Deno.readFileSync(path).subarray(0, 3)], [0xff, 0xd8, 0xff]);
+      if (kind === "ground_truth") assert.deepEqual(await loadMask(path), await loadMask(lossless[i]));
+    }
+  }
+  assert.match((await shop.good("regenerate --pairs @jpeg --out @jpeg-again")).out, /2 of 2 images are the same bytes/);
 });
 
 test("what --min-change refuses is tried again, then kept and marked", async () => {
