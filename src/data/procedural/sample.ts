@@ -6,10 +6,10 @@
 import { Random } from "../../random/philox.ts";
 import { resize } from "../resize.ts";
 import { caption, maskCaption } from "./captions.ts";
-import { damage, type DefectKind, DEFECTS } from "./defects.ts";
+import { damage, type Damaged, type DefectKind, DEFECTS } from "./defects.ts";
 import { looksOf } from "./looks.ts";
 import { AREA, colorName, type Field, SIZE } from "./noise.ts";
-import { type Material, MATERIALS, surface } from "./surfaces.ts";
+import { type Material, MATERIALS, type Surface, surface } from "./surfaces.ts";
 
 /** A pretraining picture. */
 export interface ProceduralSample {
@@ -38,6 +38,14 @@ export function binaryMask(alpha: Field): Uint8Array {
   return Uint8Array.from(alpha, (a) => a > 0 ? 255 : 0);
 }
 
+/** A copy of a whole part with damage of some kind. Half of it is weaker than its maker draws it, down to what is barely seen. */
+function damaged(random: Random, good: Surface): { defect: DefectKind; bad: Damaged; mask: Uint8Array } {
+  const defect = random.pick(DEFECTS), bad = damage(random, good, defect), mask = binaryMask(bad.alpha);
+  const opacity = random.chance(0.5) ? 1 : random.uniform(0.2, 0.8);
+  bad.rgb.forEach((value, j) => bad.rgb[j] = good.rgb[j] + opacity * (value - good.rgb[j]));
+  return { defect, bad, mask };
+}
+
 /**
  * Picture `index` of the pretraining mixture; it depends on (seed, index) alone.
  * @example
@@ -59,10 +67,7 @@ export function pretrainingSample(seed: number, index: number): ProceduralSample
       maskPicture: false,
     };
   }
-  const defect = random.pick(DEFECTS), bad = damage(random, good, defect), mask = binaryMask(bad.alpha);
-  // Half of the damage is weaker than its maker draws it, down to what is barely seen.
-  const opacity = random.chance(0.5) ? 1 : random.uniform(0.2, 0.8);
-  bad.rgb.forEach((value, j) => bad.rgb[j] = good.rgb[j] + opacity * (value - good.rgb[j]));
+  const { defect, bad, mask } = damaged(random, good);
   const looks = looksOf(good.rgb, bad.rgb, bad.alpha);
   if (choice < 0.9) {
     const text = caption(random, { material, color, defect, looks });
@@ -114,10 +119,8 @@ export function pretrainingWindow(seed: number, index: number): ProceduralSample
       maskPicture: false,
     };
   }
-  const defect = random.pick(DEFECTS), bad = damage(random, good, defect), mask = binaryMask(bad.alpha);
-  const opacity = random.chance(0.5) ? 1 : random.uniform(0.2, 0.8);
-  bad.rgb.forEach((value, j) => bad.rgb[j] = good.rgb[j] + opacity * (value - good.rgb[j]));
-  const damaged = Array.from(mask.keys()).filter((i) => mask[i]), centre = random.pick(damaged);
+  const { defect, bad, mask } = damaged(random, good);
+  const centre = random.pick(Array.from(mask.keys()).filter((i) => mask[i]));
   const at = [begin(random, centre % SIZE, side), begin(random, Math.floor(centre / SIZE), side)] as const;
   const image = enlarged(quantise(bad.rgb), 3, at, side), view = enlarged(mask, 1, at, side);
   const looks = looksOf(planar(enlarged(quantise(good.rgb), 3, at, side)), planar(image), Float32Array.from(view));
