@@ -12,7 +12,7 @@ const CLUSTER_RULES = Object.keys(clusterRules) as (keyof typeof clusterRules)[]
 
 export default defineCommand({
   name: "evaluate",
-  summary: "Measures generated pairs: change inside and outside the masks, copies, variety; IS, KID and IC-LPIPS.",
+  summary: "Measures generated pairs: change inside and outside the masks, copies, variety; IS, KID, IC-LPIPS.",
   details:
     "For each kind of defect and over all: what changed inside and outside the masks, how much of a mask lies on the part, " +
     "distance to the nearest training defect, near-duplicates, and how much the seed alone changes where generate measured " +

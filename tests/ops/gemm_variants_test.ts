@@ -101,7 +101,11 @@ Deno.test("a plan takes the variant that the table names for its class, where th
   assert.deepEqual(taken(new Map([[key, "8x8 shared"]]), 2 ** 14 - 1), own, "not enough workgroup memory");
   assert.deepEqual(taken(new Map([[key, "16x4 subgroup"]]), 2 ** 15), own, "no subgroups");
   assert.deepEqual(taken(new Map([[key, "16x4 subgroup"]]), 0, true), { ...own, variant: [16, 1, "subgroup"] });
-  assert.deepEqual(taken(new Map(), 0, true), { ...own, variant: [8, 2, "subgroup"] }, "the own choice with subgroups");
+  assert.deepEqual(
+    taken(new Map(), 0, true),
+    { ...own, variant: [16, 1, "subgroup"] },
+    "the own choice with subgroups",
+  );
   assert.deepEqual(taken(new Map([[key, "8x4"]]), 0, true), { ...own, variant: [8, 1, false] }, "measured: without");
 });
 
