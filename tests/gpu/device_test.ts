@@ -40,6 +40,10 @@ Deno.test({
     device.destroy();
     assert.deepEqual(errors, []);
     using gpu = await Gpu.open();
-    if (gpu.info.description.includes("llvmpipe")) assert.equal(gpu.subgroups, true);
+    assert.equal(gpu.subgroups, false, "off where nobody asks for them");
+    if (gpu.info.description.includes("llvmpipe")) {
+      using asked = await Gpu.open({ subgroups: true });
+      assert.equal(asked.subgroups, true);
+    }
   },
 });
