@@ -24,8 +24,11 @@ export interface Flag {
   readonly min?: number;
   readonly max?: number;
   readonly required?: boolean;
-  /** Values of other flags that one of its choices brings; a config file and flags that are given themselves win. */
-  readonly implies?: Readonly<Record<string, Values>>;
+  /**
+   * Values of other flags that one of its choices brings, or a function that draws them for a new run; a config file and
+   * flags that are given themselves win.
+   */
+  readonly implies?: Readonly<Record<string, Values | (() => Values)>>;
   /** May differ from the saved run when it is resumed: it changes how much is done, never what. */
   readonly changeable?: boolean;
   /** Belongs to this call only: neither in a config file nor saved with the run. */
@@ -242,7 +245,10 @@ export function complete<F extends Flags>(flags: F, ...sources: Values[]): Optio
     if (flag.default !== undefined) options[key] = Array.isArray(flag.default) ? [...flag.default] : flag.default;
   }
   const given: Values = Object.assign({}, ...sources);
-  for (const [key, { implies }] of Object.entries(flags)) Object.assign(options, implies?.[String(given[key])]);
+  for (const [key, { implies }] of Object.entries(flags)) {
+    const implied = implies?.[String(given[key])];
+    Object.assign(options, typeof implied === "function" ? implied() : implied);
+  }
   Object.assign(options, given);
   const missing = Object.keys(flags).filter((key) => flags[key].required && options[key] === undefined);
   if (missing.length) {

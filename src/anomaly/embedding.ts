@@ -42,6 +42,14 @@ export interface AnomalyEmbedding {
   readonly view?: View;
 }
 
+/** The embedding with an official spatial encoder that normalises by the batch's or the running statistics from now on. */
+export function withStatistics(embedding: AnomalyEmbedding, batch: boolean | undefined): AnomalyEmbedding {
+  const { spatial } = embedding;
+  if (batch === undefined || spatial?.config.kind !== "official") return embedding;
+  const config = { ...spatial.config, generation: batch ? "batch" as const : "running" as const };
+  return { ...embedding, spatial: { ...spatial, config } };
+}
+
 const PREFIX = "embeddings.";
 
 /** An embedding whose spatial encoder may be read tensor by tensor while it is written: the official one has 1.4 GB. */

@@ -45,6 +45,8 @@ export interface MaskLimits {
   readonly maxBorder: number;
   /** Least share of the mask that lies on the part. */
   readonly minOnPart: number;
+  /** Let a mask pass that marks nothing; refused where left out. */
+  readonly empty?: boolean;
 }
 
 /** Limits around what the training masks show: 0.4× the smallest area to 2× the largest, two components more than the most. */
@@ -62,7 +64,7 @@ export function limitsOf(masks: readonly Mask[]): MaskLimits {
 /** Why a mask is refused; undefined where it is fine. */
 export function refusal(mask: Mask, limits: MaskLimits, part?: Mask): string | undefined {
   const { area, components, border } = measureMask(mask);
-  if (area === 0) return "empty";
+  if (area === 0) return limits.empty ? undefined : "empty";
   if (area < limits.minArea) return "too small";
   if (area > limits.maxArea) return "too large";
   if (components > limits.maxComponents) return "too many pieces";

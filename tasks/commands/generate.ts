@@ -1,5 +1,6 @@
 /** `generate`: image-mask pairs by blended latent diffusion with adaptive attention re-weighting (paper section 3.3). */
 import { planGeneration } from "../../src/anomaly/budget.ts";
+import { withStatistics } from "../../src/anomaly/embedding.ts";
 import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
 import { learnedKinds } from "../jobs/dataset.ts";
@@ -39,10 +40,11 @@ export default defineCommand({
       description: "Masks to draw defects into: the run folder of generate-masks, or <part>/<defect>/*.png.",
       otherwise: "the real training masks, cropped, moved and rotated",
     },
+    emptyMasks: shared.emptyMasks,
     model: shared.model,
     part: shared.part,
     defect: shared.defect,
-    parity: shared.parity({
+    parity: shared.parity(() => ({
       steps: 200,
       sampler: "ddim",
       eta: 1,
@@ -56,10 +58,13 @@ export default defineCommand({
       maxAttempts: 1,
       qualityGate: false,
       imageFormat: "jpeg",
+      emptyMasks: true,
+      officialBn: true,
       count: 504,
       batchSize: 8,
       officialSplit: true,
-    }),
+      seed: shared.anySeed(),
+    })),
     officialSplit: shared.officialSplit,
     seed: shared.seed,
     count: {
@@ -96,6 +101,13 @@ export default defineCommand({
       default: 3,
       min: 0,
       max: 64,
+    },
+    officialBn: {
+      type: "boolean",
+      description:
+        "Normalise by the batch's statistics in the official spatial encoder, as the official code does: an " +
+        "image then depends on its batch.",
+      otherwise: "as in the training or the import",
     },
     window: { ...shared.window, otherwise: "as in the training" },
     zoom: { ...shared.zoom, otherwise: "as in the training" },
@@ -149,7 +161,8 @@ export default defineCommand({
   ],
   async run(options, context) {
     const base = await openBase(options.model);
-    const { path, embedding, sha256 } = await readEmbedding(options.trainRun, "train", base);
+    const { path, embedding: read, sha256 } = await readEmbedding(options.trainRun, "train", base);
+    const embedding = withStatistics(read, options.officialBn);
     const kinds = learnedKinds(options, path, embedding.keys);
     const sampling = {
       batch: options.batchSize,
@@ -164,6 +177,8 @@ export default defineCommand({
     await makePairs(kinds, {
       data: options.data,
       masks: options.masks,
+      emptyMasks: options.emptyMasks,
+      officialBn: options.officialBn,
       count: options.count,
       format: options.imageFormat,
       base,

@@ -32,7 +32,7 @@ export default defineCommand({
     model: shared.model,
     part: shared.part,
     defect: shared.defect,
-    parity: shared.parity({
+    parity: shared.parity(() => ({
       source: "embeddings",
       steps: 100,
       sampler: "ddim",
@@ -44,9 +44,11 @@ export default defineCommand({
       maxBorder: 1 / 3,
       maxAttempts: 1000,
       imageFormat: "jpeg",
+      emptyMasks: true,
       count: 504,
       batchSize: 8,
-    }),
+      seed: shared.anySeed(),
+    })),
     officialSplit: shared.officialSplit,
     imageFormat: shared.imageFormat,
     seed: shared.seed,
@@ -104,6 +106,7 @@ export default defineCommand({
       min: 1,
       max: 1000,
     },
+    emptyMasks: shared.emptyMasks,
     onPart: {
       type: "boolean",
       description: "Reject masks that lie mostly beside the part, judged by the normal images.",
@@ -118,6 +121,7 @@ export default defineCommand({
   async run(options, context) {
     const base = await openBase(options.model);
     const { seed, count, minArea, maxArea, maxBorder, onPart, steps, sampler, eta, guidanceScale: guidance } = options;
+    const { emptyMasks: empty } = options;
     if (options.source === "embeddings" && !options.masksRun) {
       throw new UserError("--source embeddings needs --masks-run", "or place the real masks with --source real");
     }
@@ -149,8 +153,8 @@ export default defineCommand({
         onPart,
         maxAttempts: options.maxAttempts,
         limits: options.filter === "full"
-          ? { minArea, maxArea, maxBorder }
-          : { minArea: minArea ?? 0, maxArea: maxArea ?? 1, maxComponents: Infinity, maxBorder },
+          ? { minArea, maxArea, maxBorder, empty }
+          : { minArea: minArea ?? 0, maxArea: maxArea ?? 1, maxComponents: Infinity, maxBorder, empty },
         sampling,
         side: base.side,
         format: options.imageFormat,

@@ -22,12 +22,23 @@ import {
 import { isSoftware } from "../adapter.ts";
 import { defineCommand } from "../command.ts";
 import { openGpu } from "../device.ts";
+import { UsageError } from "../errors.ts";
 import { testImages, trainingImages } from "../jobs/inspection.ts";
 import { trainInspector } from "../jobs/inspection_training.ts";
 import * as shared from "./shared.ts";
 
-/** File that keeps the recipe that the adapter decided for and the steps, so that a resumed run has the same one anywhere. */
+/**
+ * File that keeps what the surroundings decided for: the recipe that the adapter takes, the steps, and the order of the labels.
+ * A resumed run has the same anywhere.
+ */
 const RECIPE = "recipe.json";
+
+/** What it holds. */
+interface Kept {
+  readonly recipe: RecipeName;
+  readonly steps: number;
+  readonly labels: readonly string[];
+}
 
 /** The recipes' values, for the help. */
 function either(key: "baseWidth" | "side" | "batch" | "steps" | "learningRate"): string {
@@ -35,8 +46,12 @@ function either(key: "baseWidth" | "side" | "batch" | "steps" | "learningRate"):
   return `official ${official[key]}; narrow ${narrow[key]}${other === narrow[key] ? "" : `, classifier ${other}`}`;
 }
 
-/** Steps of the official classifier: 30 times, five times every pair. */
-const classifierSteps = (pairs: number, batch: number) => Math.ceil(30 * 5 * pairs / batch);
+/** Steps of an epoch of the official trainings: 500 items for the localisation U-Net, five times every pair for the classifier. */
+const epochSteps = (network: "localisation" | "classifier", pairs: number, batch: number) =>
+  Math.ceil((network === "classifier" ? 5 * pairs : 500) / batch);
+
+/** Epochs of the official classifier. */
+const CLASSIFIER_EPOCHS = 30;
 
 export default defineCommand({
   name: "inspect-train",
@@ -71,7 +86,8 @@ export default defineCommand({
       learningRate: 1e-4,
       maxPairs: 500,
       selection: "test-best",
-      validationSteps: 63,
+      labelOrder: "listing",
+      normalization: "none",
     }),
     recipe: {
       type: "string",
@@ -153,8 +169,23 @@ export default defineCommand({
       type: "integer",
       unit: "steps",
       description: "With --selection test-best: test this often.",
-      default: 63,
+      otherwise: "after each of the official code's epochs: 500 images, or five times every pair for the classifier",
       min: 1,
+    },
+    normalization: {
+      type: "string",
+      description:
+        "Colours that the classifier reads: as they are, as in the official code, or as ImageNet's weights expect.",
+      choices: ["none", "imagenet"],
+      default: "none",
+    },
+    labelOrder: {
+      type: "string",
+      description:
+        "How the classifier's classes are numbered: by name, or as the file system lists the pairs' folders, as " +
+        "the official code does. The names are kept with the weights either way.",
+      choices: ["sorted", "listing"],
+      default: "sorted",
     },
     checkpointingSteps: { ...shared.checkpointingSteps, default: 100 },
     checkpointsTotalLimit: shared.checkpointsTotalLimit,
@@ -165,8 +196,11 @@ export default defineCommand({
   ],
   async run(options, context) {
     const { network, seed, selection } = options, { runFolder } = context;
+    if (network === "localisation" && options.normalization === "imagenet") {
+      throw new UsageError("--normalization imagenet goes with --network classifier");
+    }
     const gpu = await openGpu(), text = await runFolder.readText(RECIPE);
-    const kept = text === undefined ? undefined : JSON.parse(text) as { recipe: RecipeName; steps: number };
+    const kept = text === undefined ? undefined : JSON.parse(text) as Kept;
     const name = kept?.recipe ?? options.recipe ?? (isSoftware(gpu.info) ? "narrow" : "official");
     const recipe = adjusted(RECIPES[network][name], {
       baseWidth: options.baseWidth,
@@ -184,17 +218,22 @@ export default defineCommand({
         "the networks halve the side five times",
       );
     }
-    const { parts, labels, normal, defects, kinds } = await trainingImages(options, side, context);
-    const config = recipeNetwork(recipe, network, labels.length);
+    const { parts, labels: found, normal, defects, kinds } = await trainingImages(options, side, context);
+    const labels = kept?.labels ?? found;
+    const plain = recipeNetwork(recipe, network, labels.length), imagenet = options.normalization === "imagenet";
+    const config = plain.kind === "classifier" && imagenet ? { ...plain, normalization: "imagenet" as const } : plain;
     if (network === "classifier" && labels.length < 2) {
       throw new UserError(
         `a classifier needs at least two kinds of defect, and there is only ${labels[0]}`,
         "generate another kind, or train --network localisation",
       );
     }
-    const perPair = options.parity === "official" && network === "classifier" && !kept &&
-      options.maxTrainSteps === undefined;
-    const steps = perPair ? classifierSteps(defects.length, batch) : recipe.steps;
+    const official = options.parity === "official" && network === "classifier";
+    const epoch = epochSteps(network, defects.length, batch);
+    const steps = official && !kept && options.maxTrainSteps === undefined ? CLASSIFIER_EPOCHS * epoch : recipe.steps;
+    if (official && !options.weights) {
+      context.log("the official classifier starts from ImageNet's weights: --weights takes torchvision's ResNet-34");
+    }
     const tested = await testImages(kinds, parts, side, context, selection === "test-best");
     const hashes = [...normal, ...defects].map(({ hash }) => hash);
     refuseOverlap(hashes, tested);
@@ -208,7 +247,7 @@ export default defineCommand({
       ? classifierBatches(seed, batch, defects, labels, recipe)
       : localisationBatches(seed, batch, normal, defects, recipe);
     using learner = new Learner(gpu, config, parameters, batches, { ...recipe, steps, side: recipe.crop ?? side });
-    await runFolder.write(RECIPE, `${JSON.stringify({ recipe: name, steps })}\n`);
+    await runFolder.write(RECIPE, `${JSON.stringify({ recipe: name, steps, labels } satisfies Kept)}\n`);
     context.log(recipeInWords({ ...recipe, steps }, network));
     const count = [...parameters.variables.values()].reduce((sum, v) => sum + v.shape.reduce((a, b) => a * b, 1), 0);
     context.log(
@@ -230,7 +269,7 @@ export default defineCommand({
         trainedOn: [...new Set(hashes.map((hash) => hash.slice(0, SHORT_HASH)))].sort(),
       },
       select: predictor && {
-        every: options.validationSteps,
+        every: options.validationSteps ?? epoch,
         figure: () => selectionFigure(predictor, tested, side, classes),
       },
     }, context);

@@ -45,8 +45,16 @@ export const officialSplit = {
   default: false,
 } as const satisfies Flag;
 
+/** Seed of the official trainings, which their `--seed` has where it is left out. */
+export const OFFICIAL_SEED = 23;
+
+/** A seed that nobody chose: the official generation has none. The run's config.json keeps it. */
+export function anySeed(): number {
+  return crypto.getRandomValues(new Uint32Array(1))[0];
+}
+
 /** One switch for everything in which the official code differs (docs/parity.md); `official` is what it sets. */
-export function parity(official: Values) {
+export function parity(official: Values | (() => Values)) {
   return {
     type: "string",
     description: "official: work as the official code does, rows in docs/parity.md; flags that are given too win.",
@@ -55,6 +63,13 @@ export function parity(official: Values) {
     implies: { official },
   } as const satisfies Flag;
 }
+
+/** Masks that mark nothing. */
+export const emptyMasks = {
+  type: "boolean",
+  description: "Let empty masks pass, as the official code does: such a pair shows no defect.",
+  default: false,
+} as const satisfies Flag;
 
 /** How a mask reaches the latent grid. */
 export const latentMask = {

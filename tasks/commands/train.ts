@@ -45,6 +45,7 @@ export default defineCommand({
       initializerNoise: 0,
       validationSteps: 500,
       checkpointingSteps: 2000,
+      seed: shared.OFFICIAL_SEED,
     }),
     officialSplit: shared.officialSplit,
     seed: shared.seed,

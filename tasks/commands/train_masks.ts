@@ -35,6 +35,7 @@ export default defineCommand({
       trainBatchSize: 4,
       augmentation: "official",
       lossNormalization: "official",
+      seed: shared.OFFICIAL_SEED,
     }),
     officialSplit: shared.officialSplit,
     seed: shared.seed,

@@ -85,6 +85,7 @@ export async function evaluatePairs(run: EvaluationRun, context: Context): Promi
     before.flatMap(({ part, defect, seedVariety: v }) => v === undefined ? [] : [[`${part}+${defect}`, v] as const]),
   );
   const summaries = await summariseKinds({ kinds, data: run.data, folder: run.pairs, records, seedVariety }, context);
+  if (summaries.length === 0) throw new UserError(`${run.pairs}: every mask is empty`, "generate others");
   const measured = kinds.filter(({ part, defect }) =>
     summaries.some((s) => s.part === part.name && s.defect === defect.name)
   );

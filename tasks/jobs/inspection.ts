@@ -2,7 +2,7 @@
 
 import { join } from "node:path";
 import { UserError } from "../../src/errors.ts";
-import { scanGenerated } from "../../src/inspection/training/generated.ts";
+import { listedDefects, scanGenerated } from "../../src/inspection/training/generated.ts";
 import { decodeInspector, type Inspector } from "../../src/inspection/training/model_file.ts";
 import { type InspectionSample, loadSample } from "../../src/inspection/training/samples.ts";
 import type { Context } from "../command.ts";
@@ -49,12 +49,24 @@ interface TrainingSelection {
   readonly part?: readonly string[];
   readonly defect?: readonly string[];
   readonly maxPairs: number;
+  readonly labelOrder: LabelOrder;
+}
+
+/** How the kinds of defect are numbered: by name, or as the file system lists the pairs' folders (official code). */
+export type LabelOrder = "sorted" | "listing";
+
+/** The kinds of the pairs in the order of their classes. */
+function ordered(folder: string, parts: readonly string[], kinds: ReadonlySet<string>, order: LabelOrder): string[] {
+  const sorted = [...kinds].sort();
+  if (order === "sorted") return sorted;
+  const listed = parts.flatMap((part) => listedDefects(folder, part).map((defect) => labelOf(part, defect, parts)));
+  return [...new Set([...listed.filter((kind) => kinds.has(kind)), ...sorted])];
 }
 
 /** What a network is trained on. */
 export interface TrainingImages {
   readonly parts: readonly string[];
-  /** Kinds of defect, sorted. */
+  /** Kinds of defect, in the order that was asked for. */
   readonly labels: readonly string[];
   readonly normal: readonly InspectionSample[];
   readonly defects: readonly InspectionSample[];
@@ -74,7 +86,7 @@ export async function normalImages(
 
 /** Reads the generated pairs and the normal images of their parts. */
 export async function trainingImages(
-  { pairs: folder, data, part, defect, maxPairs }: TrainingSelection,
+  { pairs: folder, data, part, defect, maxPairs, labelOrder }: TrainingSelection,
   side: number,
   context: Context,
 ): Promise<TrainingImages> {
@@ -84,7 +96,8 @@ export async function trainingImages(
   const wanted = pairs.map((pair) => ({ ...pair, kind: labelOf(pair.part, pair.defect, parts) }));
   const defects = await load(wanted, side, "reading pairs", context);
   const normal = await normalImages(kinds, side, context);
-  return { parts, labels: [...new Set(wanted.map(({ kind }) => kind))].sort(), normal, defects, kinds };
+  const labels = ordered(folder, parts, new Set(wanted.map(({ kind }) => kind)), labelOrder);
+  return { parts, labels, normal, defects, kinds };
 }
 
 /**

@@ -46,10 +46,11 @@ export async function maskGround(
 /** A real mask of the kind, placed anew; depends on (seed, key, index) only. */
 export function placedMask({ real, part, limits }: MaskGround, seed: number, key: string, index: number): Mask {
   let mask = real[0];
+  const marked = { ...limits, empty: false }; // a real one that was moved out of the picture is no mask
   for (let attempt = 0; attempt < 50; attempt++) {
     const random = new Random(seed, `place/${key}/${attempt}`, index);
     mask = placeMask(random.pick(real), random, part);
-    if (!refusal(mask, limits, part)) return mask;
+    if (!refusal(mask, marked, part)) return mask;
   }
   throw new UserError(
     `${key}: no real mask could be placed on the part within the limits`,

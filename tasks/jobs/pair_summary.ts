@@ -87,13 +87,21 @@ export async function summariseKinds(run: SummaryRun, context: Context): Promise
     for (const pair of defect.train) training.push(await loadPair(pair));
     const region = await regionOf(kind), summary = new PairSummary(training);
     const sources = new Map(part.good.map((path) => [nameIn(run.data, path), path]));
+    let empty = 0;
     for (const record of mine) {
       signal.throwIfAborted();
-      const source = await loadImage(sources.get(record.source) ?? `${run.data}/${record.source}`);
-      const image = await loadImage(join(folder, record.image)), mask = await loadMask(join(folder, record.mask));
-      summary.add(source, { image, mask }, { feather: record.feather, part: region(image) });
       progress.update(++done);
+      const mask = await loadMask(join(folder, record.mask));
+      if (!mask.data.includes(1)) {
+        empty++;
+        continue;
+      }
+      const source = await loadImage(sources.get(record.source) ?? `${run.data}/${record.source}`);
+      const image = await loadImage(join(folder, record.image));
+      summary.add(source, { image, mask }, { feather: record.feather, part: region(image) });
     }
+    if (empty) context.log(`${key}: ${empty} of ${mine.length} masks are empty; the figures leave these pairs out`);
+    if (empty === mine.length) continue;
     summaries.push({
       part: part.name,
       defect: defect.name,

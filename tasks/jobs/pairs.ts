@@ -45,7 +45,7 @@ export interface ManifestRecord {
   readonly embeddings: string;
   readonly adapter: string;
   /** All that decides what the image looks like; how many were made at once does not. */
-  readonly settings: Omit<PairSettings, "batch"> & { readonly distinct?: boolean };
+  readonly settings: Omit<PairSettings, "batch"> & { readonly distinct?: boolean; readonly officialBn?: boolean };
 }
 
 /** Name of the manifest. */
@@ -56,6 +56,10 @@ export interface PairRun {
   readonly data: string;
   /** Folder of masks `<part>/<defect>/*.png`; undefined to place real ones. */
   readonly masks?: string;
+  /** Take masks that mark nothing too; such a pair shows no defect. */
+  readonly emptyMasks?: boolean;
+  /** What was chosen for the official spatial encoder's batch norms, for the manifest; `embedding` has it already. */
+  readonly officialBn?: boolean;
   readonly count: number;
   /** PNG where left out. */
   readonly format?: ImageFormat;
@@ -76,7 +80,7 @@ const FIRST_PROBE = 2 ** 30;
 /** Makes `count` pairs of each kind; those in the manifest stay. */
 export async function makePairs(kinds: readonly Kind[], run: PairRun, context: Context): Promise<void> {
   const { base, settings, count, distinct = false } = run, { runFolder, signal } = context;
-  const { batch: _, ...recorded } = { ...settings, distinct };
+  const { batch: _, ...recorded } = { ...settings, distinct, officialBn: run.officialBn };
   const { format = "png" } = run, ending = format === "png" ? "png" : "jpg";
   const pools = new Map(run.masks ? kinds.map((kind) => [kind, masksOf(run.masks!, kind)]) : []);
   const before = await readJsonLines<ManifestRecord>(runFolder.file(MANIFEST));
@@ -109,7 +113,9 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
         const path = new Random(settings.seed, `source/${kind.key}`, index).pick(kind.part.good);
         const source = await loadImage(path);
         const maskPath = pool?.[index % pool.length];
-        const drawn = maskPath ? await readMask(maskPath) : placedMask(ground!, settings.seed, kind.key, index);
+        const drawn = maskPath
+          ? await readMask(maskPath, run.emptyMasks)
+          : placedMask(ground!, settings.seed, kind.key, index);
         const job = { index, key: kind.key, source, mask: fit(drawn, source) };
         const maskSource = maskPath ? nameIn(run.masks!, maskPath) : "placed";
         origins.set(job, { kind, source: nameIn(run.data, path), maskSource });
@@ -220,6 +226,7 @@ async function varietyBySeed(
       const record = records.find((r) => r.part === part.name && r.defect === defect.name && r.index === 0);
       if (!record) continue;
       const source = await loadImage(`${data}/${record.source}`), mask = await loadMask(runFolder.file(record.mask));
+      if (!mask.data.includes(1)) continue;
       images.set(key, [await loadImage(runFolder.file(record.image))]);
       masks.set(key, mask);
       for (let k = 0; k < seedProbes; k++) yield { index: FIRST_PROBE + k, attempt: 0, key, source, mask };
@@ -257,10 +264,15 @@ export function adapterName({ info }: Gpu): string {
   return [info.vendor, info.device, info.description].filter(Boolean).join(" ");
 }
 
-/** A mask that marks something. */
-export async function readMask(path: string): Promise<Mask> {
+/**
+ * A mask that marks something.
+ * @param empty take one that marks nothing too
+ */
+export async function readMask(path: string, empty = false): Promise<Mask> {
   const mask = await loadMask(path);
-  if (!mask.data.includes(1)) throw new UserError(`${path}: the mask is empty`, "remove it, or paint the defect white");
+  if (!empty && !mask.data.includes(1)) {
+    throw new UserError(`${path}: the mask is empty`, "remove it, or paint the defect white");
+  }
   return mask;
 }
 

@@ -2,7 +2,7 @@
 
 import { join } from "node:path";
 import type { BaseModel } from "../../src/anomaly/base_model.ts";
-import type { AnomalyEmbedding } from "../../src/anomaly/embedding.ts";
+import { type AnomalyEmbedding, withStatistics } from "../../src/anomaly/embedding.ts";
 import { PairGenerator, type PairJob } from "../../src/anomaly/generate.ts";
 import { encodeImage, loadImage, type Mask } from "../../src/data/image.ts";
 import { UserError } from "../../src/errors.ts";
@@ -92,7 +92,7 @@ export async function remakePairs(records: readonly ManifestRecord[], run: Regen
       }
     };
     const settings = { ...group[0].settings, batch: run.batch(group[0].settings) };
-    using generator = new PairGenerator(base, embedding, settings);
+    using generator = new PairGenerator(base, withStatistics(embedding, settings.officialBn), settings);
     for await (const { job, image } of generator.generate(jobs(), { next: () => signal.throwIfAborted() })) {
       const record = origins.get(job)!;
       origins.delete(job);
@@ -120,7 +120,7 @@ function masksOf({ data, masks, officialSplit, base }: Regeneration): (record: M
   return async ({ part, defect, index, seed, maskSource }) => {
     if (maskSource !== "placed") {
       if (!masks) throw new UserError(`the masks of ${part}+${defect} are not known`, "give their folder with --masks");
-      return await readMask(join(masks, maskSource));
+      return await readMask(join(masks, maskSource), true); // an empty one was let pass then
     }
     const key = `${part}+${defect}`;
     if (!grounds.has(key)) {
@@ -132,7 +132,7 @@ function masksOf({ data, masks, officialSplit, base }: Regeneration): (record: M
 }
 
 /** Says whether the images made again are the run's own, byte for byte. */
-async function compare(records: readonly ManifestRecord[], { pairs, base }: Regeneration, context: Context) {
+async function compare(records: readonly ManifestRecord[], { pairs, base, embedding }: Regeneration, context: Context) {
   const differing: string[] = [];
   let compared = 0;
   for (const { image } of records) {
@@ -149,9 +149,15 @@ async function compare(records: readonly ManifestRecord[], { pairs, base }: Rege
   }
   const named = `${differing.slice(0, 3).join(", ")}${differing.length > 3 ? ", …" : ""}`;
   const before = records.find(({ image }) => image === differing[0])!.adapter, now = adapterName(base.gpu);
+  const byBatch = records.some(({ settings: { officialBn } }) => {
+    const config = withStatistics(embedding, officialBn).spatial?.config;
+    return config?.kind === "official" && config.generation === "batch";
+  });
   throw new UserError(
     `${differing.length} of ${compared} images differ from those in ${pairs}: ${named}`,
-    before === now
+    byBatch
+      ? "with the batch's statistics (--official-bn) an image depends on those made with it: make all again with the run's --batch-size"
+      : before === now
       ? "a source image or a mask was changed since, or the program or the driver is of another version"
       : `they were made on ${before}, these on ${now}: bytes are the same on the same adapter only`,
   );

@@ -250,6 +250,35 @@ test("--image-format jpeg: files that are read back as the same masks, and made 
   assert.match((await shop.good("regenerate --pairs @jpeg --out @jpeg-again")).out, /2 of 2 images are the same bytes/);
 });
 
+test("generate --parity official: a seed of its own, JPEG, the decoder's pictures, and pairs of empty masks too", async () => {
+  const masks = shop.file("given-masks/weave/hole"), small = { width: 32, height: 32, channels: 1 } as const;
+  Deno.mkdirSync(masks, { recursive: true });
+  savePng(`${masks}/0.png`, { ...small, data: new Uint8Array(1024) });
+  savePng(`${masks}/1.png`, { ...small, data: new Uint8Array(1024).fill(1, 300, 500) });
+  const line = "generate --data @data --model @model --train-run @run --masks @given-masks --part weave --defect hole";
+  const refused = await shop.run(`${line} --count 2 --steps 2 --out @no-empty`);
+  assert.match(refused.err, /0\.png: the mask is empty/);
+  // The official split has one image more than the two that are readable here.
+  const leaking = await shop.run(`${line} --parity official --count 2 --steps 2 --out @leaking`);
+  assert.match(leaking.err, /weave\/test\/hole\/002\.png: the image is broken/);
+  const official = `${line} --parity official --no-official-split --count 2 --steps 2 --batch-size 2`;
+  const { err } = await shop.good(`${official} --out @official`);
+  assert.match(err, /weave\+hole: 1 of 2 masks are empty; the figures leave these pairs out/);
+  assert.ok(Object.keys(pictures("official")).length === 4 && Object.keys(pictures("official"))[0].endsWith(".jpg"));
+  const [empty, marked] = manifest("official"), settings = marked.settings;
+  assert.equal(empty.figures.changeInside, 0);
+  assert.ok(empty.accepted && !settings.pasteBack && !settings.keepDetail && settings.guidance === 1);
+  assert.deepEqual([settings.window, settings.latentMask, settings.officialBn], ["whole", "official", true]);
+  const config = JSON.parse(Deno.readTextFileSync(shop.file("official/config.json")));
+  assert.equal(config.seed, marked.seed);
+  await shop.good(`${official} --out @official-other`);
+  assert.notEqual(manifest("official-other")[0].seed, config.seed);
+  await shop.good(`${official} --seed ${config.seed} --out @official-same`);
+  assert.deepEqual(pictures("official-same"), pictures("official"));
+  const { out } = await shop.good("regenerate --pairs @official --out @official-again");
+  assert.match(out, /2 of 2 images are the same bytes/);
+});
+
 test("what --min-change refuses is tried again, then kept and marked", async () => {
   const common = `${PAIRS} --part weave --count 3 --batch-size 2 --max-attempts 3 --min-changed-share 0`;
   await shop.good(`${common} --min-change 0.99 --no-quality-gate --out @gate-none`);

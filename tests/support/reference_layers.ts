@@ -81,6 +81,14 @@ export class ReferenceLayers implements Layers<Node> {
     return activation ? this.relu(normed) : normed;
   }
 
+  perChannel(x: Node, scale: readonly number[], shift: readonly number[]): Node {
+    const by = (values: NDArray, of: (v: number, channel: number) => number) => ({
+      ...values,
+      data: values.data.map((v, i) => of(v, i % scale.length)),
+    });
+    return this.#node(by(x.y, (v, c) => v * scale[c] + shift[c]), [x], (dy) => [by(dy, (v, c) => v * scale[c])]);
+  }
+
   relu(x: Node): Node {
     this.nearest = x.y.data.reduce((least, v) => Math.min(least, Math.abs(v)), this.nearest);
     return this.#node(leakyReluForward(x.y, 0), [x], (dy) => [leakyReluBackward(dy, x.y, 0)]);

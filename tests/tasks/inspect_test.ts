@@ -66,6 +66,19 @@ test("inspect: train, test and export a localisation network", async () => {
   assert.ok((await Deno.stat(shop.file("unet.onnx"))).size > 20_000);
 });
 
+test("inspect test --parity official keeps what resizing makes of masks: its edges count against AUROC and AP", async () => {
+  await shop.good(`inspect train ${FROM} ${SIZE.replace("32", "64")} --recipe official --out @edges`);
+  const figures = async (flags: string, out: string) => {
+    await shop.good(`inspect test --train-run @edges --data @data ${flags} --out @${out}`);
+    return JSON.parse(await Deno.readTextFile(shop.file(`${out}/metrics.json`)));
+  };
+  const official = await figures("--parity official", "edges-official"), usual = await figures("", "edges-usual");
+  assert.deepEqual([official.groundTruth, usual.groundTruth], ["official", "binary"]);
+  for (const name of ["pixelAp", "auPro30"]) assert.notEqual(official[name], usual[name], name);
+  assert.equal(official.imageAuroc, usual.imageAuroc); // scores are the same
+  for (const name of ["pixelF1Max21", "auPro30By100Ranks"]) assert.ok(official[name] >= 0 && usual[name] >= 0, name);
+});
+
 test("inspect: a run that dies goes on to the same bytes", async () => {
   const line = `inspect train ${FROM} ${SIZE} --seed 3 --selection test-best --validation-steps 2`;
   await shop.good(`${line} --out @whole`);
@@ -88,7 +101,54 @@ test("inspect: a classifier names kinds, in sorted order", async () => {
   assert.deepEqual(labels, ["dent", "scratch"]);
   assert.ok(accuracy >= 0 && accuracy <= 1);
   assert.deepEqual(confusion.map((row: number[]) => row.reduce((a, b) => a + b)), [4, 4]);
+  await refusedNormalization();
   await shop.good("inspect export --train-run @classes --output @classes.onnx");
+});
+
+async function refusedNormalization(): Promise<void> {
+  const { code, err } = await shop.run(`inspect train ${FROM} ${SIZE} --normalization imagenet --out @colours`);
+  assert.equal(code, 2);
+  assert.match(err, /--normalization imagenet goes with --network classifier/);
+}
+
+/** Runs with folders listed backwards, as another file system might. */
+async function listedBackwards(run: () => Promise<unknown>): Promise<void> {
+  const { readDirSync } = Deno;
+  Deno.readDirSync = (path) => [...readDirSync(path)].sort((a, b) => a.name < b.name ? 1 : -1).values();
+  try {
+    await run();
+  } finally {
+    Deno.readDirSync = readDirSync;
+  }
+}
+
+test("inspect --parity official: classes in the order in which folders are listed, which a resumed run keeps", async () => {
+  const classes = `${SIZE} --base-width 4 --network classifier --parity official --validation-steps 2`;
+  const label = (folder: string) => JSON.parse(Deno.readTextFileSync(shop.file(`${folder}/metrics.json`)));
+  await listedBackwards(async () => {
+    const { err } = await shop.good(`inspect train ${FROM} ${classes} --out @listed`);
+    assert.match(err, /starts from ImageNet's weights/);
+    await shop.runUntilWrite(14, `inspect train ${FROM} ${classes} --out @listed-again`);
+    await shop.good(`inspect train ${FROM} ${SIZE} --network classifier --normalization imagenet --out @by-name`);
+  });
+  await shop.good(`inspect train ${FROM} --out @listed-again --resume`); // folders listed as they are
+  assert.deepEqual(shop.products("listed-again"), shop.products("listed"));
+  for (const [folder, labels] of [["listed", ["scratch", "dent"]], ["by-name", ["dent", "scratch"]]] as const) {
+    await shop.good(`inspect test --train-run @${folder} --data @data --out @${folder}-test`);
+    assert.deepEqual(label(`${folder}-test`).labels, labels);
+    assert.deepEqual(label(`${folder}-test`).confusion.map((row: number[]) => row.reduce((a, b) => a + b)), [4, 4]);
+  }
+});
+
+test("inspect --parity official: the classifier's course is 30 epochs of five times every pair, tested after each", async () => {
+  const small = "--base-width 4 --resolution 32 --train-batch-size 8";
+  const { err } = await shop.good(
+    `inspect train ${FROM} ${small} --network classifier --parity official --out @course`,
+  );
+  // Six pairs: 30 items an epoch, four steps of eight.
+  assert.match(err, /120 steps of 8/);
+  const kept = Number(/kept step (\d+)/.exec(err)?.[1]);
+  assert.ok(kept > 0 && kept % 4 === 0, `step ${kept}`);
 });
 
 test("inspect patchcore: the same files as a test of a network, from three sources of features", async () => {

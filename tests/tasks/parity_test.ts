@@ -4,6 +4,9 @@ import { BaseModel } from "../../src/anomaly/base_model.ts";
 import { PairGenerator, type PairJob, type PairSettings } from "../../src/anomaly/generate.ts";
 import { Inversion, type InversionItem, type InversionSettings, spatialConfigOf } from "../../src/anomaly/inversion.ts";
 import { limitsOf, refusal } from "../../src/anomaly/masks.ts";
+import { type SpatialConfig, withStatistics } from "../../src/anomaly/embedding.ts";
+import { lightSpatialConfig } from "../../src/models/spatial_encoder.ts";
+import { placedMask } from "../../tasks/jobs/masks.ts";
 import { defectItems, type LabelledSample, maskItems } from "../../src/anomaly/training_set.ts";
 import { resizeMask, resizeMaskOfficial } from "../../src/data/augment.ts";
 import type { Mask } from "../../src/data/image.ts";
@@ -17,7 +20,7 @@ import inspectTrain from "../../tasks/commands/inspect_train.ts";
 import { rates } from "../../tasks/commands/shared.ts";
 import train from "../../tasks/commands/train.ts";
 import trainMasks from "../../tasks/commands/train_masks.ts";
-import { complete, type Flags, kebab, parseFlags } from "../../tasks/flags.ts";
+import { complete, type Flags, kebab, parseFlags, type Values } from "../../tasks/flags.ts";
 import { writeTinyModel } from "../support/tiny_model.ts";
 
 /** A square sample whose defect is a rectangle [x0, x1) × [y0, y1). */
@@ -52,9 +55,9 @@ for (
   Deno.test(`${name} --parity official sets what it implies; flags beside it win`, () => {
     const { official } = flags.parity.implies!, needed = { data: "d", trainRun: "t", pairs: "p" };
     const options = complete(flags, needed, { parity: "official" });
-    for (const [key, value] of Object.entries(official)) {
+    for (const [key, value] of Object.entries(typeof official === "function" ? official() : official)) {
       assert.ok(key in flags, `${key} is no flag`);
-      assert.deepEqual(options[key], value, key);
+      if (typeof official === "object" || key !== "seed") assert.deepEqual(options[key], value, key);
       // What the command line would refuse is not set by the switch either.
       if (flags[key].type !== "boolean") {
         assert.deepEqual(parseFlags(flags, [`--${kebab(key)}`, String(value)])[key], value);
@@ -83,12 +86,45 @@ Deno.test("learning rates: 4 × 0.005 = 0.02 for the embeddings and for the enco
   });
 });
 
-Deno.test("the spatial encoder normalises by the batch when images are made", () => {
+Deno.test("seeds: 23 in training; generation draws one, which its config then keeps", () => {
+  for (const { flags } of [train, trainMasks]) {
+    assert.equal(complete(flags, { data: "d", parity: "official" }).seed, 23);
+    assert.equal(complete(flags, { data: "d" }).seed, 0);
+  }
+  for (const flags of [generate.flags, generateMasks.flags] as Flags[]) {
+    const asked: Values = { data: "d", trainRun: "t", parity: "official" };
+    const seeds = Array.from({ length: 8 }, () => Number(complete(flags, asked).seed));
+    assert.ok(new Set(seeds).size > 6 && seeds.every((seed) => Number.isSafeInteger(seed) && seed >= 0), `${seeds}`);
+    assert.equal(complete(flags, asked, { seed: 5 }).seed, 5);
+    assert.equal(complete(flags, { ...asked, parity: "off" }).seed, 0);
+  }
+});
+
+Deno.test("the spatial encoder normalises by the batch when images are made, also one that was imported otherwise", () => {
   const { spatialEncoder, officialBn, numSpatialVectors } = complete(train.flags, { data: "d", parity: "official" });
   const config = spatialConfigOf({ spatialEncoder, officialBn, spatialTokens: numSpatialVectors }, 1280, 256);
   assert.ok(config.kind === "official" && config.generation === "batch" && config.tokens === 4);
   const running = spatialConfigOf({ spatialEncoder, officialBn: false, spatialTokens: 4 }, 1280, 256);
   assert.ok(running.kind === "official" && running.generation === "running");
+  const of = (config: SpatialConfig) => ({ config, parameters: new Map() });
+  const embedding = {
+    keys: ["a+b"],
+    tokens: 1,
+    width: 2,
+    table: new Float32Array(2),
+    model: "m",
+    spatial: of(running),
+  };
+  const asked = { data: "d", trainRun: "t" };
+  const chosen = (options: { officialBn?: boolean }) => withStatistics(embedding, options.officialBn).spatial!.config;
+  assert.deepEqual(chosen(complete(generate.flags, asked, { parity: "official" })), {
+    ...running,
+    generation: "batch",
+  });
+  assert.deepEqual(chosen(complete(generate.flags, asked)), running);
+  assert.deepEqual(chosen(complete(generate.flags, asked, { officialBn: false })), running);
+  const light = { ...embedding, spatial: of(lightSpatialConfig(2, 32)) };
+  assert.equal(withStatistics(light, true), light);
 });
 
 Deno.test("masks: a line of two pixels survives the default path and vanishes on the official one", () => {
@@ -119,9 +155,23 @@ Deno.test("augmentation: whole batches, cut by one crop, with soft masks; the de
   assert.ok(between(grey) > 0 && between(sharp) === 0, "edges of mask pictures");
 });
 
-Deno.test("the official filter looks at the border alone", () => {
+Deno.test("the official filter looks at the border alone, so that empty masks pass", () => {
   const real = sample("real", 64, [10, 20, 10, 20]).mask, small = sample("small", 64, [10, 11, 10, 11]).mask;
-  const official = { ...limitsOf([real]), minArea: 0, maxArea: 1, maxComponents: Infinity };
+  const { emptyMasks, maxBorder } = complete(generateMasks.flags, { data: "d", parity: "official" });
+  const official = {
+    ...limitsOf([real]),
+    minArea: 0,
+    maxArea: 1,
+    maxComponents: Infinity,
+    maxBorder,
+    empty: emptyMasks,
+  };
+  const none = sample("none", 64, [0, 0, 0, 0]).mask;
+  assert.equal(refusal(none, official), undefined);
+  assert.equal(refusal(none, limitsOf([real])), "empty");
+  // A real mask that is placed instead of a refused one always marks something.
+  const ground = { real: [real], part: { ...real, data: new Uint8Array(64 * 64).fill(1) }, limits: official };
+  for (let i = 0; i < 20; i++) assert.ok(placedMask(ground, 1, "a+b", i).data.includes(1));
   assert.equal(refusal(small, limitsOf([real])), "too small");
   assert.equal(refusal(small, official), undefined);
   assert.equal(refusal(sample("edge", 64, [0, 40, 0, 5]).mask, official), "along the border");

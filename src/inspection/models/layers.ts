@@ -5,12 +5,12 @@
 
 import { batchNorm, batchNormInference } from "../../graph/ops/norms.ts";
 import { ema } from "../../graph/ops/optimise.ts";
-import { add, relu } from "../../graph/ops/pointwise.ts";
+import { add, mul, relu } from "../../graph/ops/pointwise.ts";
 import { mean } from "../../graph/ops/reduce.ts";
 import { maxPool, pixelShuffle, pixelUnshuffle, resizeBilinear } from "../../graph/ops/resample.ts";
 import { concat } from "../../graph/ops/shape.ts";
 import type { Tensor } from "../../graph/tensor.ts";
-import { filled, variableOf } from "../../graph/variable.ts";
+import { constant, filled, variableOf } from "../../graph/variable.ts";
 import type { Statistics } from "../../models/official_spatial_encoder.ts";
 import { convLayer, linearLayer } from "../../nn/layers.ts";
 import type { Parameters } from "../../nn/parameters.ts";
@@ -31,6 +31,8 @@ export interface Layers<T> {
   conv(name: string, x: T, outputs: number, options: InspectionConv): T;
   /** Batch norm with eps 1e-5, then the activation. */
   norm(name: string, x: T, activation?: "relu"): T;
+  /** scale · x + shift with fixed numbers for each channel. */
+  perChannel(x: T, scale: readonly number[], shift: readonly number[]): T;
   relu(x: T): T;
   add(a: T, b: T): T;
   /** Channels of a, then those of b. */
@@ -85,6 +87,10 @@ export class GraphLayers implements Layers<Tensor> {
       ema(variableOf(variance)!, result.variance, this.#decay),
     );
     return result.y;
+  }
+
+  perChannel(x: Tensor, scale: readonly number[], shift: readonly number[]): Tensor {
+    return add(mul(x, constant(Float32Array.from(scale))), constant(Float32Array.from(shift)));
   }
 
   relu(x: Tensor): Tensor {

@@ -12,7 +12,12 @@ export interface ClassifierConfig {
   readonly baseWidth: number;
   /** Kinds of defect to tell apart. */
   readonly classes: number;
+  /** `imagenet`: colours as torchvision's weights were trained on. Left out, as they are: the official code's way. */
+  readonly normalization?: "imagenet";
 }
+
+/** Mean and standard deviation of ImageNet's colours, R, G and B in [0, 1] (torchvision). */
+const IMAGENET = { mean: [0.485, 0.456, 0.406], deviation: [0.229, 0.224, 0.225] } as const;
 
 /** Basic blocks in each group of a ResNet-34. */
 const BLOCKS = [3, 4, 6, 3] as const;
@@ -23,10 +28,10 @@ export const CLASSIFIER_MULTIPLE = 32;
 /**
  * Scores of the classes; a softmax makes probabilities of them.
  * @param layers what builds the network
- * @param image [B, S, S, 3] in [0, 1], RGB without ImageNet's normalisation (as the official code feeds it)
+ * @param image [B, S, S, 3] in [0, 1], RGB; normalised here where the configuration asks for it
  * @returns logits [B, classes]
  */
-export function resnet34<T>({ baseWidth, classes }: ClassifierConfig, layers: Layers<T>, image: T): T {
+export function resnet34<T>({ baseWidth, classes, normalization }: ClassifierConfig, layers: Layers<T>, image: T): T {
   const block = (name: string, x: T, width: number, stride: number) => {
     const conv = (part: string, input: T, step: number) =>
       layers.conv(`${name}.${part}`, input, width, { kernel: 3, stride: step, bias: false });
@@ -36,7 +41,11 @@ export function resnet34<T>({ baseWidth, classes }: ClassifierConfig, layers: La
     const shortcut = layers.conv(`${name}.downsample.0`, x, width, { kernel: 1, stride, bias: false });
     return layers.relu(layers.add(end, layers.norm(`${name}.downsample.1`, shortcut)));
   };
-  let h = layers.norm("bn1", layers.conv("conv1", image, baseWidth, { kernel: 7, stride: 2, bias: false }), "relu");
+  const { mean, deviation } = IMAGENET;
+  const colours = normalization
+    ? layers.perChannel(image, deviation.map((d) => 1 / d), mean.map((m, c) => -m / deviation[c]))
+    : image;
+  let h = layers.norm("bn1", layers.conv("conv1", colours, baseWidth, { kernel: 7, stride: 2, bias: false }), "relu");
   h = layers.maxPool(h, 3, 2, 1);
   BLOCKS.forEach((count, group) => {
     for (let i = 0; i < count; i++) {

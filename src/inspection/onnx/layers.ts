@@ -44,6 +44,13 @@ export class OnnxLayers implements Layers<OnnxValue> {
     return activation ? this.relu({ ...x, name: y }) : { ...x, name: y };
   }
 
+  perChannel(x: OnnxValue, scale: readonly number[], shift: readonly number[]): OnnxValue {
+    const table = (name: string, values: readonly number[]) =>
+      this.model.floats(`channels.${name}`, [1, values.length, 1, 1], Float32Array.from(values));
+    const scaled = this.model.node("Mul", [x.name, table("scale", scale)]);
+    return { ...x, name: this.model.node("Add", [scaled, table("shift", shift)]) };
+  }
+
   relu(x: OnnxValue): OnnxValue {
     return { ...x, name: this.model.node("Relu", [x.name]) };
   }

@@ -29,10 +29,11 @@ export interface GeneratedOptions {
 
 const MANIFEST = "manifest.jsonl";
 
+/** Folders in a folder, in the order in which the file system lists them. */
 function foldersIn(path: string): string[] {
   try {
     return [...Deno.readDirSync(path)].filter(({ name, isDirectory }) => isDirectory && !name.startsWith("."))
-      .map(({ name }) => name).sort();
+      .map(({ name }) => name);
   } catch (error) {
     if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return [];
     throw error;
@@ -68,8 +69,8 @@ function manifestPairs(folder: string): GeneratedPair[] | undefined {
 
 function layoutPairs(folder: string): GeneratedPair[] {
   const pairs: GeneratedPair[] = [];
-  for (const part of foldersIn(folder)) {
-    for (const defect of foldersIn(join(folder, part, "test"))) {
+  for (const part of foldersIn(folder).sort()) {
+    for (const defect of foldersIn(join(folder, part, "test")).sort()) {
       if (defect === "good") continue;
       const masks = new Map(
         listImages(join(folder, part, "ground_truth", defect)).map((path) => {
@@ -87,6 +88,15 @@ function layoutPairs(folder: string): GeneratedPair[] {
     }
   }
   return pairs;
+}
+
+/**
+ * Kinds of defect of a part as the file system lists their folders, which is `os.listdir`'s order too: the official
+ * classifier numbers its classes by it. Another copy of the same folders may be listed in another order.
+ * @param folder run folder of the pairs
+ */
+export function listedDefects(folder: string, part: string): string[] {
+  return foldersIn(join(folder, part, "test")).filter((name) => name !== "good");
 }
 
 /**

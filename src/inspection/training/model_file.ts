@@ -17,7 +17,7 @@ export interface InspectorInfo {
   readonly config: NetworkConfig;
   /** Side S of the images that it reads. */
   readonly side: number;
-  /** Kinds of defect, sorted; of a classifier in the order of its classes. */
+  /** Kinds of defect; of a classifier in the order of its classes. */
   readonly labels: readonly string[];
   readonly parts: readonly string[];
   /** `test-best` were chosen on the test set, as the official code does: figures on that set are too good. */

@@ -110,6 +110,12 @@ const cases: readonly Case[] = [
   { config: { kind: "localisation", baseWidth: 4 }, side: 64, loss: "focal", seed: 0 },
   { config: { kind: "localisation", baseWidth: 8, form: "narrow" }, side: 32, loss: "cross-entropy+dice", seed: 0 },
   { config: { kind: "classifier", baseWidth: 4, classes: 3 }, side: 64, loss: "cross-entropy", seed: 0 },
+  {
+    config: { kind: "classifier", baseWidth: 4, classes: 3, normalization: "imagenet" },
+    side: 64,
+    loss: "cross-entropy",
+    seed: 0,
+  },
 ];
 
 for (const one of cases) {

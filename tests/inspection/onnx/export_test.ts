@@ -89,8 +89,13 @@ async function sameMaps(config: NetworkConfig): Promise<void> {
   });
 }
 
-test("the exported classifier gives the engine's probabilities", async () => {
-  const { engine, result, names } = await both({ kind: "classifier", baseWidth: 8, classes: 3 });
+for (const normalization of [undefined, "imagenet"] as const) {
+  test(`the exported classifier gives the engine's probabilities, colours ${normalization ?? "as they are"}`, () =>
+    sameProbabilities({ kind: "classifier", baseWidth: 8, classes: 3, normalization }));
+}
+
+async function sameProbabilities(config: NetworkConfig): Promise<void> {
+  const { engine, result, names } = await both(config);
   assert.deepEqual(names, ["probabilities"]);
   assert.deepEqual(result.probabilities.dims, [COUNT, 3]);
   const shares = result.probabilities.data as Float32Array;
@@ -99,7 +104,7 @@ test("the exported classifier gives the engine's probabilities", async () => {
     assert.ok(Math.abs(row[0] + row[1] + row[2] - 1) < 1e-5);
   });
   assert.ok(gap(engine[0], engine[1]) > 1e-5, "the images do not reach the output");
-});
+}
 
 Deno.test("the model states its opset and its labels", () => {
   const info: InspectorInfo = {
