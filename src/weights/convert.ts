@@ -167,6 +167,21 @@ function shards(expected: Shapes, dtype: "f16" | "f32"): (readonly [name: string
   return parts;
 }
 
+/** Gives an array's memory back now: the collector lets a gigabyte of such arrays pile up before it looks. */
+function release({ buffer }: Float32Array | Uint16Array): void {
+  (buffer as ArrayBuffer).transfer(0);
+}
+
+/** Hands arrays through and gives back the memory of the one before, which has been written by then. */
+export function oneAtATime(): <A extends Float32Array | Uint16Array>(array: A) => A {
+  let last: Float32Array | Uint16Array | undefined;
+  return (array) => {
+    if (last) release(last);
+    last = array;
+    return array;
+  };
+}
+
 /** What goes into a model folder. */
 export interface ImportedModel {
   readonly config: ModelConfig;
@@ -242,6 +257,7 @@ export async function writeModelFolder(
     throw new UserError(`the vocabulary has ${vocab.length} word pieces, the model ${config.text.vocabSize}`);
   }
   new Tokenizer(vocab);
+  const hold = oneAtATime();
   await createFolder(out, FILES, async (folder) => {
     const parts = shards(expected, dtype), count = String(parts.length).padStart(5, "0");
     for (const [i, part] of parts.entries()) {
@@ -252,7 +268,10 @@ export async function writeModelFolder(
         const data = () => {
           onTensor(shape.reduce((product, axis) => product * axis, 1));
           const values = checkedValues(weights, match.found.get(name)!, half ? "f16" : "f32");
-          return half ? toHalf(values) : values;
+          if (!half) return hold(values);
+          const halves = hold(toHalf(values));
+          release(values);
+          return halves;
         };
         return [name, { dtype: half ? "F16" : "F32", shape, data }];
       });

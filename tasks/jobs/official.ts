@@ -12,6 +12,7 @@ import {
   describeMatch,
   fingerprint,
   matchTensors,
+  oneAtATime,
   requireMatch,
   writeText,
 } from "../../src/weights/convert.ts";
@@ -103,8 +104,9 @@ export async function importOfficial(flags: ImportFlags, context: Context): Prom
       throw new UserError(`${encoder}: tokens of width ${config.width}, in ${flags.from[0]} of ${width}`);
     }
     // Read and checked when their turn comes to be written.
+    const hold = oneAtATime();
     const parameters = [...expected].map(([name, shape]) =>
-      [name, { shape, data: () => checkedValues(weights, name, "f32") }] as const
+      [name, { shape, data: () => hold(checkedValues(weights, name, "f32")) }] as const
     );
     spatial = { config, parameters: new Map(parameters) };
     sources.push(encoder);

@@ -1,6 +1,8 @@
 /** `import` from end to end: every form of the same tiny model gives the same weights; what is damaged leaves nothing. */
 import assert from "node:assert/strict";
-import { join } from "node:path";
+import { createHash } from "node:crypto";
+import { basename, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { decodeEmbedding, encodeEmbedding } from "../../src/anomaly/embedding.ts";
 import { officialSpatialConfig } from "../../src/models/official_spatial_encoder.ts";
 import type { Stored } from "../../src/nn/parameters.ts";
@@ -25,7 +27,10 @@ const sources = new Map(
     return [form, `${form}/${write(folder, tensors)}`];
   }),
 );
-const sizesOf = (form: string) => form === "diffusers" ? "--vocab @vocab.txt" : SIZES;
+const isDiffusers = (form: string) => form.startsWith("diffusers");
+const sizesOf = (form: string) => isDiffusers(form) ? "--vocab @vocab.txt" : SIZES;
+
+const fixture = (name: string) => fileURLToPath(new URL(`../../fixtures/import/${name}`, import.meta.url));
 
 /** All files of a folder and its subfolders, relative to it, in a fixed order. */
 function filesBelow(folder: string): string[] {
@@ -59,12 +64,17 @@ for (const [form, source] of sources) {
     }
     const { training: _, name, ...sizes } = model.config, { name: own, ...expected } = CONFIG;
     assert.deepEqual(sizes, expected);
-    assert.equal(name, form === "diffusers" ? "LDM text2img-large" : own);
+    assert.equal(name, isDiffusers(form) ? "LDM text2img-large" : own);
     const origin = JSON.parse(Deno.readTextFileSync(shop.file(`from-${form}`, "origin.json")));
     assert.equal(origin.licence, "MIT");
-    const file = form === "diffusers" ? "diffusion_pytorch_model.safetensors" : source.split("/")[1];
-    const print = origin.sources.find((entry: { file: string }) => entry.file === file);
-    assert.match(print.sha256, /^[0-9a-f]{64}$/);
+    const folder = shop.file(form),
+      files = isDiffusers(form)
+        ? filesBelow(folder).filter((file) => /[.](safetensors|bin|index[.]json)$/.test(file))
+        : filesBelow(folder);
+    const print = ({ file, sha256 }: { file: string; sha256: string }) => `${file} ${sha256}`;
+    const hash = (file: string) => createHash("sha256").update(Deno.readFileSync(join(folder, file))).digest("hex");
+    const expectedPrints = files.map((file) => print({ file: basename(file), sha256: hash(file) }));
+    assert.deepEqual(origin.sources.map(print).sort(), expectedPrints.sort());
   });
 }
 
@@ -118,6 +128,22 @@ Deno.test("import: what does not fit is listed, told in one line, and leaves not
     changed((all) => all.delete(name)),
     /changed\.ckpt: .*1 missing: missing: model\.diffusion_model\.out\.2\.weight$/,
   );
+  const { err } = await shop.run(
+    `import ${
+      changed((all) => {
+        all.delete(name);
+        all.set("model.diffusion_model.more", { shape: [1], data: new Float32Array(1) });
+        all.set("model.diffusion_model.out.2.bias", { shape: [2], data: new Float32Array(2) });
+      })
+    } --out @refused`,
+  );
+  for (
+    const line of [
+      "missing: model.diffusion_model.out.2.weight",
+      "other shape: model.diffusion_model.out.2.bias is [2], expected [4]",
+      "unexpected: model.diffusion_model.more",
+    ]
+  ) assert.ok(err.split("\n").includes(line), err);
   const swapped = { shape: [shape[1], shape[0], 3, 3], data };
   await refused(
     changed((all) => all.set(name, swapped)),
@@ -210,6 +236,52 @@ Deno.test("the official code's products: into a run folder, and back in a form t
   assert.deepEqual(new Map(back.spatial!.parameters), parameters);
   using model = openModelFolder(shop.file("narrow"));
   assert.equal(back.model, model.sha256);
+});
+
+Deno.test("embeddings.pt as PyTorch writes it: keys, token count and numbers", () => {
+  const { tokens, width, table } = readOfficialEmbeddings(fixture("embeddings.pt"));
+  assert.deepEqual([tokens, width], [3, 4]);
+  const rows = [0, 100].map((first) => Float32Array.from({ length: 12 }, (_, i) => first + i));
+  assert.deepEqual([...table], [["wood+scratch", rows[0]], ["metal_nut+bent", rows[1]]]);
+});
+
+Deno.test("the official code's products, damaged in many ways: one clear line, or a whole run folder", async () => {
+  const files = ["official/embeddings.pt", "official/spatial_encoder.pt"].map((name) => shop.file(name));
+  const random = new Random(4, "damage/official");
+  let failed = 0;
+  for (let i = 0; i < 120; i++) {
+    const path = files[i % 2], whole = Deno.readFileSync(path), bytes = whole.slice();
+    const below = (n: number) => random.integer(0, n),
+      at = below(3) ? below(Math.min(2000, bytes.length)) : below(bytes.length);
+    const end = Math.min(at + 1 + below(6), bytes.length);
+    [
+      () => bytes.subarray(at, end).forEach((_, k) => bytes[at + k] = below(256)),
+      () => bytes.fill(random.pick([0, 255]), at, end),
+      () => bytes[at] ^= 1 << below(8),
+    ][below(3)]();
+    Deno.writeFileSync(path, below(5) ? bytes : bytes.subarray(0, at));
+    const result = await shop.run("import --from @official/embeddings.pt --model @narrow --out @refused");
+    Deno.writeFileSync(path, whole);
+    if (result.code === 0) {
+      const out = shop.file("refused/embeddings.safetensors"),
+        { table, spatial } = decodeEmbedding(Deno.readFileSync(out), out);
+      assert.ok(table.every(Number.isFinite));
+      for (const { data } of spatial!.parameters.values()) assert.ok(data.every(Number.isFinite));
+      Deno.removeSync(shop.file("refused"), { recursive: true });
+    } else {
+      failed++;
+      assertRefused(result, /^error: \S*(embeddings|spatial_encoder)\.pt\S*[ :]/);
+    }
+  }
+  assert.ok(failed > 30, `only ${failed} of 120 were noticed`);
+  const nan = Deno.readFileSync(files[0]),
+    at = new TextDecoder("latin1").decode(nan).indexOf("archive/data/1") + "archive/data/1".length;
+  new DataView(nan.buffer).setFloat32(at, NaN, true);
+  Deno.writeFileSync(shop.file("nan.pt"), nan);
+  const told = await shop.run(
+    "import --from @nan.pt --spatial-encoder @official/spatial_encoder.pt --model @narrow --out @refused",
+  );
+  assertRefused(told, /nan\.pt: tensor "[a-z_+]+" holds NaN or infinity/);
 });
 
 Deno.test("the official code's mask embeddings: one file each, named by --key", async () => {

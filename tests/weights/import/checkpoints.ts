@@ -114,9 +114,10 @@ function pickledTensor(key: string, elements: number, offset: number, shape: rea
   ];
 }
 
-/** A row of values somewhere in a large storage. */
+/** A row of values somewhere in a large storage; with a shape, a tensor from there on of which only the row is not 0. */
 export interface FarTensor {
   readonly name: string;
+  readonly shape?: readonly number[];
   /** Elements of its storage. */
   readonly elements: number;
   /** First element of the row. */
@@ -161,8 +162,8 @@ export function writeSparseZip(path: string, tensors: readonly FarTensor[]): voi
     );
   };
   const pickle: Uint8Array[] = [text("}"), ...string("state_dict"), text("}(")];
-  tensors.forEach(({ name, elements, offset, values }, i) => {
-    pickle.push(...string(name), ...pickledTensor(String(i), elements, offset, [values.length]));
+  tensors.forEach(({ name, shape, elements, offset, values }, i) => {
+    pickle.push(...string(name), ...pickledTensor(String(i), elements, offset, shape ?? [values.length]));
   });
   const all = joined([...pickle, text("us.")]);
   entry("data.pkl", all.length, 0, all);
@@ -201,6 +202,26 @@ export type Writer = (folder: string, tensors: ReadonlyMap<string, Stored>) => s
 const toWrite = (tensors: Iterable<readonly [string, Stored]>): Record<string, TensorToWrite> =>
   Object.fromEntries([...tensors].map(([name, { shape, data }]) => [name, { dtype: "F32" as const, shape, data }]));
 
+/**
+ * The settings of a diffusers folder, and its tensors by component.
+ * @param vae the autoencoder's folder
+ * @param form of names that were changed since: 0 the first, 1 today's
+ */
+function diffusersParts(folder: string, tensors: ReadonlyMap<string, Stored>, vae: "vqvae" | "vae", form: 0 | 1) {
+  for (const [name, json] of Object.entries(SETTINGS)) {
+    const path = join(folder, "hub", name.replace("vqvae", vae));
+    Deno.mkdirSync(join(path, ".."), { recursive: true });
+    Deno.writeTextFileSync(path, JSON.stringify(json));
+  }
+  const parts = { unet: new Map<string, Stored>(), vae: new Map<string, Stored>(), text: new Map<string, Stored>() };
+  for (const [name, { shape, data }] of tensors) {
+    const { component, names } = diffusersPlace(CONFIG, name);
+    // The middle attention is a linear layer there.
+    parts[component].set(names[form] ?? names[0], { shape: name.includes("attn_1") ? shape.slice(0, 2) : shape, data });
+  }
+  return parts;
+}
+
 /** All forms by name. */
 export const FORMS: Readonly<Record<string, Writer>> = {
   zip(folder, tensors) {
@@ -227,19 +248,23 @@ export const FORMS: Readonly<Record<string, Writer>> = {
     return "model.safetensors.index.json";
   },
   diffusers(folder, tensors) {
-    for (const [name, json] of Object.entries(SETTINGS)) {
-      Deno.mkdirSync(join(folder, "hub", name, ".."), { recursive: true });
-      Deno.writeTextFileSync(join(folder, "hub", name), JSON.stringify(json));
-    }
-    const parts = { unet: new Map<string, Stored>(), vae: new Map<string, Stored>(), text: new Map<string, Stored>() };
-    for (const [name, { shape, data }] of tensors) {
-      const { component, names } = diffusersPlace(CONFIG, name);
-      // The middle attention is a linear layer there.
-      parts[component].set(names[0], { shape: name.includes("attn_1") ? shape.slice(0, 2) : shape, data });
-    }
+    const parts = diffusersParts(folder, tensors, "vqvae", 0);
     writeSafetensors(join(folder, "hub/unet/diffusion_pytorch_model.safetensors"), toWrite(parts.unet));
     writeOfficialSpatial(join(folder, "hub/vqvae/diffusion_pytorch_model.bin"), parts.vae);
     writeOfficialSpatial(join(folder, "hub/bert/pytorch_model.bin"), parts.text);
+    return "hub";
+  },
+  "diffusers-new"(folder, tensors) {
+    const parts = diffusersParts(folder, tensors, "vae", 1), all = [...parts.unet], half = all.length >> 1;
+    const names = [1, 2].map((i) => `diffusion_pytorch_model-0000${i}-of-00002.safetensors`);
+    [all.slice(0, half), all.slice(half)].forEach((part, i) =>
+      writeSafetensors(join(folder, "hub/unet", names[i]), toWrite(part))
+    );
+    const weight_map = Object.fromEntries(all.map(([name], i) => [name, names[i < half ? 0 : 1]]));
+    const index = join(folder, "hub/unet/diffusion_pytorch_model.safetensors.index.json");
+    Deno.writeTextFileSync(index, JSON.stringify({ weight_map }));
+    writeSafetensors(join(folder, "hub/vae/diffusion_pytorch_model.safetensors"), toWrite(parts.vae));
+    writeSafetensors(join(folder, "hub/bert/model.safetensors"), toWrite(parts.text));
     return "hub";
   },
 };
