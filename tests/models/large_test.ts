@@ -14,7 +14,7 @@ import { Parameters } from "../../src/nn/parameters.ts";
 import { torchLayouts } from "../../src/weights/rules.ts";
 import { assertClose, cosine, relativeL2 } from "../support/close.ts";
 import { goldenChecks, HALF, Precision, SINGLE } from "../support/golden_checks.ts";
-import { type Golden, goldens } from "../support/goldens.ts";
+import { forGoldens, type Golden, goldens } from "../support/goldens.ts";
 import { gpu } from "../support/ops.ts";
 
 const large = Deno.env.get("ANOMALYDIFFUSION_LARGE") === "1";
@@ -150,9 +150,12 @@ for (const [salt, files] of Map.groupBy(goldens("spatial-grad"), ({ salt }) => s
 }
 
 for (const { part, name, check } of goldenChecks) {
-  for (const golden of goldens(part, "large")) {
-    register(`${name}, ${dtype} weights: ${golden.file}`, () => check(golden, precision), part === "unet");
-  }
+  forGoldens(
+    name,
+    part,
+    "large",
+    (golden) => register(`${name}, ${dtype} weights: ${golden.file}`, () => check(golden, precision), part === "unet"),
+  );
 }
 
 Deno.test("there are golden files of the spatial encoder and of the large U-Net", () => {

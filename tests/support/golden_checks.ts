@@ -81,10 +81,12 @@ async function checkAutoencoder(golden: Golden, precision: Precision): Promise<v
 
 async function checkTextTower(golden: Golden, precision: Precision): Promise<void> {
   const config = textConfig(golden), { width, maxLength } = config;
-  const words = wordsOf(golden, config, 1);
+  const words = wordsOf(golden, config, 1), column = columnOf(golden);
+  const count = Number(/\[1,(\d+),/.exec(golden.metadata.embedding)![1]);
+  assert.deepEqual([...golden.tensor("ids").data], IDS);
   using parameters = new Parameters(golden.weights, torchLayouts, precision.dtype);
   const sequence = input("words", [1, maxLength, width]);
-  using learned = new Variable("learned", [1, 12, width], golden.noise("embedding", [1, 12, width], 0.05));
+  using learned = new Variable("learned", [1, count, width], golden.noise("embedding", [1, count, width], 0.05));
   using program = compile(gpu, {
     context: textTower(
       config,
@@ -93,7 +95,7 @@ async function checkTextTower(golden: Golden, precision: Precision): Promise<voi
     ),
     context_plain: textTower(config, parameters, sequence),
   });
-  const result = await program.run({ words, rows: insertionRows([5], maxLength, 12) });
+  const result = await program.run({ words, rows: insertionRows([column], maxLength, count) });
   for (const name of ["context", "context_plain"] as const) {
     precision.close("forward", result[name], golden.tensor(name).data, name);
   }
@@ -147,7 +149,10 @@ function wordsOf(golden: Golden, { vocabSize, width, maxLength }: TextConfig, ba
   return words;
 }
 
-/** Context of one or more sequences with learned vectors at column 5. */
+/** Where the learned vectors stand. */
+const columnOf = (golden: Golden) => Number(golden.metadata.column);
+
+/** Context of one or more sequences with learned vectors at the golden's column. */
 function contextOf(golden: Golden, parameters: Parameters, learned: Tensor): { context: Tensor; feed: Feed } {
   const config = textConfig(golden), { width, maxLength } = config, [batch, count] = learned.shape;
   const words = wordsOf(golden, config, batch);
@@ -158,7 +163,7 @@ function contextOf(golden: Golden, parameters: Parameters, learned: Tensor): { c
   );
   return {
     context: textTower(config, parameters, sequence),
-    feed: { words, rows: insertionRows(Array(batch).fill(5), maxLength, count) },
+    feed: { words, rows: insertionRows(Array(batch).fill(columnOf(golden)), maxLength, count) },
   };
 }
 
@@ -173,9 +178,10 @@ async function checkTraining(golden: Golden, precision: Precision): Promise<void
     return Math.sqrt(a) * z + Math.sqrt(1 - a) * eps[i];
   });
   using parameters = new Parameters(golden.weights, torchLayouts, precision.dtype);
-  using ea = new Variable("e_a", [8, width], golden.noise("e_a", [8, width], 0.05));
-  using es = new Variable("e_s", [batch, 4, width], golden.noise("e_s", [batch, 4, width], 0.05));
-  const shared = broadcastTo(reshape(ea.tensor, [1, 8, width]), [batch, 8, width]);
+  const [own] = golden.tensor("grad_e_a").shape, place = golden.tensor("grad_e_s").shape;
+  using ea = new Variable("e_a", [own, width], golden.noise("e_a", [own, width], 0.05));
+  using es = new Variable("e_s", place, golden.noise("e_s", place, 0.05));
+  const shared = broadcastTo(reshape(ea.tensor, [1, own, width]), [batch, own, width]);
   const { context, feed } = contextOf(golden, parameters, concat([shared, es.tensor], 1));
   const predicted = unet(config, parameters, input("x", hwc), input("time", [batch, config.modelChannels]), context);
   const loss = maskedMse(predicted, input("eps", hwc), input("mask", [batch, side, side, 1]));

@@ -23,17 +23,38 @@ export interface Golden {
   config(name: string): Record<string, unknown>;
 }
 
+function isFolder(path: string): boolean {
+  try {
+    return Deno.statSync(path).isDirectory;
+  } catch {
+    return false;
+  }
+}
+
 /** Paths of all golden files by name; a file of the named folder replaces one of the same name that ships here. */
 function files(): Map<string, string> {
   const shipped = fileURLToPath(new URL("../../fixtures/goldens", import.meta.url));
   const extra = Deno.env.get("ANOMALYDIFFUSION_GOLDENS");
   const found = new Map<string, string>();
+  if (extra && !isFolder(extra)) throw new Error(`ANOMALYDIFFUSION_GOLDENS names ${extra}, which is no folder`);
   for (const folder of extra ? [shipped, extra] : [shipped]) {
     for (const { name } of Deno.readDirSync(folder)) {
       if (name.endsWith(".safetensors")) found.set(name, join(folder, name));
     }
   }
   return found;
+}
+
+/**
+ * Registers a check for every golden file of a part, or one that is skipped and says that there is none.
+ * @param name of the check
+ */
+export function forGoldens(name: string, part: string, preset: string, register: (golden: Golden) => void): void {
+  const found = goldens(part, preset);
+  found.forEach(register);
+  if (found.length === 0) {
+    Deno.test.ignore(`${name}: no ${preset}-*-${part} file; ANOMALYDIFFUSION_GOLDENS names the folder`, () => {});
+  }
 }
 
 /**
