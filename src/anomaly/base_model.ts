@@ -156,9 +156,10 @@ export class BaseModel implements Disposable {
   async #batched(
     program: Compiled<{ y: Tensor }>,
     items: readonly Float32Array[],
+    batch: number,
     onItem?: () => void,
   ): Promise<Float32Array[]> {
-    const results: Float32Array[] = [], batch = this.autoencoderBatch;
+    const results: Float32Array[] = [];
     for (let from = 0; from < items.length; from += batch) {
       const part = items.slice(from, from + batch), size = part[0].length;
       const x = new Float32Array(batch * size);
@@ -182,20 +183,21 @@ export class BaseModel implements Disposable {
     const batch = this.autoencoderBatch, tiled = this.#tiled;
     if (tiled) return this.#banded(images, (image) => tiled.encode(image, [this.side, this.side]), onItem);
     const program = this.#program("encode", () => encoderGraph(this.config, this.parameters, batch));
-    return this.#batched(program, images, onItem);
+    return this.#batched(program, images, batch, onItem);
   }
 
   /**
    * Images of latents.
    * @param latents each [h, w, C], scaled as the U-Net sees them
+   * @param most images at once, where memory is short; what they look like does not depend on it
    * @returns each [side, side, 3], about [−1, 1]
    */
-  decode(latents: readonly Float32Array[], onItem?: () => void): Promise<Float32Array[]> {
-    const batch = this.autoencoderBatch, tiled = this.#tiled, scale = 1 / this.config.scaleFactor;
+  decode(latents: readonly Float32Array[], most = Infinity): Promise<Float32Array[]> {
+    const batch = Math.min(most, this.autoencoderBatch), tiled = this.#tiled, scale = 1 / this.config.scaleFactor;
     const scaled = latents.map((z) => z.map((v) => v * scale));
-    if (tiled) return this.#banded(scaled, (z) => tiled.decode(z, [this.latentSide, this.latentSide]), onItem);
-    const program = this.#program("decode", () => decoderGraph(this.config, this.parameters, batch));
-    return this.#batched(program, scaled, onItem);
+    if (tiled) return this.#banded(scaled, (z) => tiled.decode(z, [this.latentSide, this.latentSide]));
+    const program = this.#program(`decode ${batch}`, () => decoderGraph(this.config, this.parameters, batch));
+    return this.#batched(program, scaled, batch);
   }
 
   /** A latent from moments [h, w, 2·C]: (mean + σ·noise) · scaleFactor, log-variance clamped to [−30, 20]. */

@@ -80,20 +80,27 @@ export interface JobPlan {
 }
 
 /**
- * The training that fits: the whole batch at once, else the fewest parts of it.
+ * The training that fits: the whole batch at once, else the fewest parts of it. Pictures on the way are made one at a time, or
+ * not at all, where that is what it takes.
  * @param binding bytes that the adapter binds at most
- * @returns the plan, and in how many parts the batch runs; where nothing fits, the plan of single pictures
+ * @returns the plan, in how many parts the batch runs, and how many pictures are made on the way at once; where nothing fits, the
+ * plan of single pictures
  */
 export function fitTraining(
   config: ModelConfig,
   sizes: TrainingSizes,
   budget: number,
   binding = Infinity,
-): { job: JobPlan; parts: number } {
+): { job: JobPlan; parts: number; pictures: number } {
+  const { batch, validation } = sizes, most = validation?.batch ?? 0;
   for (let parts = 1;; parts++) {
-    if (sizes.batch % parts) continue;
-    const job = planTraining(config, { ...sizes, parts }, budget, undefined, binding);
-    if (job.fits || parts === sizes.batch) return { job, parts };
+    if (batch % parts) continue;
+    for (const pictures of new Set([most, Math.min(1, most)])) {
+      const own = { ...sizes, parts, validation: validation && { ...validation, batch: pictures } };
+      const job = planTraining(config, own, budget, undefined, binding);
+      if (job.fits || (parts === batch && most === 0)) return { job, parts, pictures };
+    }
+    if (parts === batch) return fitTraining(config, { ...sizes, validation: undefined }, budget, binding);
   }
 }
 
@@ -180,13 +187,21 @@ function phase(
 /**
  * Most bytes on the device: weights and optimiser of the largest phase, the activations that all phases share, and every
  * program's inputs and uniforms, which it keeps.
- * @param state bytes that each phase counts among its latents, though they are there once
+ * @param kept what {@linkcode keptBy} counts
  */
-function peakOf(phases: readonly Phase[], state = 0): number {
+function peakOf(phases: readonly Phase[], kept: number): number {
   const most = Math.max(...phases.map(({ device }) => device.weights + device.optimiser));
+  return most + kept + sharedBytes(phases.map(({ buffers }) => buffers));
+}
+
+/**
+ * Bytes that phases keep for themselves while others run.
+ * @param state bytes that each of them counts among its latents, though they are there once
+ */
+function keptBy(phases: readonly Phase[], state = 0): number {
   const kept = phases.filter(({ pictures }) => !pictures?.banded).reduce((sum, it) => sum + ownOf(it, state), state);
   const passing = phases.reduce((most, it) => it.pictures?.banded ? Math.max(most, ownOf(it, state)) : most, 0);
-  return most + kept + passing + sharedBytes(phases.map(({ buffers }) => buffers));
+  return kept + passing;
 }
 
 /** Bytes that a phase shares with no other: what is uploaded for it, uniforms, and of bands everything. */
@@ -199,6 +214,8 @@ interface AutoencoderPrograms {
   readonly name: string;
   /** The result for some pictures. */
   readonly graph: (config: ModelConfig, p: Parameters, batch: number) => Tensor;
+  /** Pictures at once at most; as many as the adapter takes where left out. */
+  readonly most?: number;
   /** The same in bands. */
   readonly walk: (config: ModelConfig, p: Parameters) => Walk;
 }
@@ -219,14 +236,15 @@ const DECODE: AutoencoderPrograms = {
 };
 
 function autoencoderPhase(
-  { name, graph, walk }: AutoencoderPrograms,
+  { name, graph, walk, most = Infinity }: AutoencoderPrograms,
   config: ModelConfig,
   resident: Resident,
   binding: number,
   seen?: SeePlan,
 ): Phase {
-  const mode = autoencoderMode(config, sizesOnly("f16"), binding); // apart: a run uploads only what it uses
-  if (mode.banded) return bandedPhase(name, walk(config, resident.base), mode, resident, binding);
+  const widest = autoencoderMode(config, sizesOnly("f16"), binding); // apart: a run uploads only what it uses
+  if (widest.banded) return bandedPhase(name, walk(config, resident.base), widest, resident, binding);
+  const mode = { ...widest, batch: Math.min(most, widest.batch) };
   const y = graph(config, resident.base, mode.batch), planned = plan([y]);
   seen?.(planned);
   return { ...phase(name, planned, resident, bytesOf(y)), pictures: mode };
@@ -314,6 +332,33 @@ function hostBase(config: ModelConfig, base: Parameters): number {
 export interface TrainingSizes extends InversionSizes {
   /** Kinds of defects learned at once. */
   readonly kinds: number;
+  /** Pictures that are made on the way with what was learned so far; none where left out. */
+  readonly validation?: Pick<SamplerSizes, "batch" | "guidance" | "reweighting"> & { readonly decodeBatch: number };
+}
+
+/** Programs that make pictures while a training stays on the device, and the bytes of their state. */
+function validationPhases(
+  config: ModelConfig,
+  { tokens, spatial, validation }: TrainingSizes,
+  encoder: Parameters,
+  training: Resident,
+  binding: number,
+): { phases: Phase[]; state: number } {
+  if (!validation) return { phases: [], state: 0 };
+  const { base } = training, sizes = { ...validation, tokens, spatial }, state = samplerState(config, sizes);
+  const variables = stateVariables(state), resident = { ...training, others: variables };
+  const prepare = plan([], prepareEffects(config, base, encoder, state, sizes));
+  const step = plan([], stepEffects(config, base, state, sizes));
+  const decoding = autoencoderPhase(
+    { ...DECODE, name: "validation pictures", most: validation.decodeBatch },
+    config,
+    resident,
+    binding,
+  );
+  return {
+    phases: [phase("validation text", prepare, resident), phase("validation step", step, resident), decoding],
+    state: total(variables),
+  };
 }
 
 /**
@@ -339,19 +384,22 @@ export function planTraining(
     optimiser: [table, ...encoder.variables.values(), ...graph.moments, ...graph.sums],
     others: [lossSum],
   };
+  const { phases: pictures, state } = validationPhases(config, sizes, encoder, resident, binding);
   const forward = phase("forward", plan([graph.loss]), resident);
   // Gradients add launches, and with them uniforms: three times the forward pass and more.
   const besides = forward.total - forward.device.activations + 4 * forward.device.staging;
   // What encoding left in the shared memory may not fit the step's buffers.
-  const shared = (buffers: readonly number[]) => sharedBytes([encoding.buffers, buffers]);
-  const free = budget - besides - ownOf(encoding);
+  const others = [encoding, ...pictures].map(({ buffers }) => buffers);
+  const shared = (buffers: readonly number[]) => sharedBytes([...others, buffers]);
+  const free = budget - besides - ownOf(encoding) - keptBy(pictures, state);
   const fitted = fitStep(graph.loss, graph.step, free, shared);
   seen?.(fitted.plan);
   const training = phase("training step", fitted.plan, resident, 4, fitted.recompute.size);
-  const peak = peakOf([encoding, training]);
+  const phases = [encoding, training, ...pictures];
+  const peak = peakOf(phases, keptBy([encoding, training]) + keptBy(pictures, state));
   return {
     parameters: parametersByPart(base, config, sizes.spatial && encoder),
-    phases: [encoding, training],
+    phases,
     devicePeak: peak,
     activationBudget: free,
     // What is trained, once: as the checkpoint from which a run goes on. Saving one reads a part at a time.
@@ -386,7 +434,7 @@ export function planGeneration(
     phase("sampling step", step, resident),
     autoencoderPhase(DECODE, config, resident, binding, seen),
   ];
-  const peak = peakOf(phases, total(others));
+  const peak = peakOf(phases, keptBy(phases, total(others)));
   return {
     parameters: parametersByPart(base, config, sizes.spatial && encoder),
     phases,

@@ -35,7 +35,12 @@ export interface AnomalyEmbedding {
   /** e_a of every key, [keys · k, D]. */
   readonly table: Float32Array;
   /** The spatial encoder; undefined for embeddings without one (masks). */
-  readonly spatial?: { readonly config: SpatialConfig; readonly parameters: ReadonlyMap<string, Stored> };
+  readonly spatial?: {
+    readonly config: SpatialConfig;
+    readonly parameters: ReadonlyMap<string, Stored>;
+    /** The same on a device, where they are there already: a training that goes on lends its own. */
+    readonly resident?: Parameters;
+  };
   /** SHA-256 of the base model it belongs to. */
   readonly model: string;
   /** What the model saw of the pictures; the whole of them where left out. */

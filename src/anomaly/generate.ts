@@ -61,6 +61,8 @@ export interface PairSettings extends SamplerSettings, View, GateLimits {
   readonly maxAttempts: number;
   /** How masks reach the latent grid. */
   readonly latentMask: LatentMaskMode;
+  /** Images that are decoded at once, where memory is short; as many as the adapter takes where left out. */
+  readonly decodeBatch?: number;
 }
 
 /** One place of a job's mask, as the model is given it. */
@@ -193,7 +195,9 @@ export class PairGenerator implements Disposable {
     for (let from = 0; from < jobs.length; from += batch) {
       latents.push(...await this.#sampler.sample(jobs.slice(from, from + batch), onStep));
     }
-    const pictures = (await base.decode([...latents, ...backgrounds])).map((x) => fromTensor(x, side, side));
+    const pictures = (await base.decode([...latents, ...backgrounds], this.#settings.decodeBatch)).map((x) =>
+      fromTensor(x, side, side)
+    );
     return patches.map((_, i) => [pictures[i], pictures[i + patches.length]]);
   }
 

@@ -313,14 +313,19 @@ export class Inversion implements Disposable {
 
   /** The embeddings as they are now. */
   async embedding(): Promise<AnomalyEmbedding> {
-    const { tokens, view } = this.settings;
-    const parameters: Map<string, Stored> = await this.#encoder.store();
+    const { spatial, ...rest } = await this.borrowed();
+    return { ...rest, spatial: spatial && { config: spatial.config, parameters: await this.#encoder.store() } };
+  }
+
+  /** The same with the spatial encoder where it is, on the device: for pictures on the way, until the next step. */
+  async borrowed(): Promise<AnomalyEmbedding> {
+    const { tokens, view } = this.settings, config = this.#spatialConfig;
     return {
       keys: this.keys,
       tokens,
       width: this.#base.config.text.width,
       table: await this.#table.read(),
-      spatial: this.#spatialConfig ? { config: this.#spatialConfig, parameters } : undefined,
+      spatial: config && { config, parameters: new Map<string, Stored>(), resident: this.#encoder },
       model: this.#base.sha256,
       view,
     };

@@ -70,6 +70,7 @@ export interface SampleJob {
 export class Sampler implements Disposable {
   readonly #base: BaseModel;
   readonly #settings: SamplerSettings;
+  /** Unless the embedding lends its own. */
   readonly #spatial: Parameters | undefined;
   readonly #spatialTokens: number;
   readonly #state: SamplerState;
@@ -83,7 +84,7 @@ export class Sampler implements Disposable {
     const sizes = { ...settings, tokens: embedding.tokens, spatial: spatial?.config };
     this.#state = samplerState(config, sizes);
     this.#spatialTokens = spatial?.config.tokens ?? 0;
-    if (spatial) {
+    if (spatial && !spatial.resident) {
       const stored = spatial.parameters;
       this.#spatial = new Parameters(
         { get: (name) => stored.get(name)!.data },
@@ -91,7 +92,8 @@ export class Sampler implements Disposable {
         samplingDtype(spatial.config),
       );
     }
-    const prepare = prepareEffects(config, parameters, this.#spatial, this.#state, sizes);
+    const encoder = spatial?.resident ?? this.#spatial;
+    const prepare = prepareEffects(config, parameters, encoder, this.#state, sizes);
     this.#prepare = compile(gpu, {}, prepare, base.scratch);
     this.#step = compile(gpu, {}, stepEffects(config, parameters, this.#state, sizes), base.scratch);
   }

@@ -10,6 +10,7 @@ import { defineCommand } from "../command.ts";
 import { openGpu } from "../device.ts";
 import { UsageError } from "../errors.ts";
 import { gib, memoryBytes } from "../jobs/memory.ts";
+import { VALIDATION } from "../jobs/validation.ts";
 import { matmulRate } from "../jobs/matmul_rate.ts";
 import * as shared from "./shared.ts";
 
@@ -120,7 +121,13 @@ export default defineCommand({
       ? gpu?.device.limits.maxStorageBufferBindingSize ?? MOST_BINDING
       : memoryBytes(options.binding, "--binding");
     const job = options.train
-      ? planTraining(config, { ...sizes, area: true, kinds: options.kinds }, budget, undefined, binding)
+      ? planTraining(
+        config,
+        { ...sizes, area: true, kinds: options.kinds, validation: VALIDATION },
+        budget,
+        undefined,
+        binding,
+      )
       : planGeneration(
         config,
         { ...sizes, guidance: options.guidanceScale, reweighting: "official", sampler: options.sampler },
@@ -177,7 +184,7 @@ function report(
   seconds: Record<string, number>,
   { batch, train, memory }: Times & { memory?: string },
 ): string[] {
-  const row = (name: string, value: string) => `${name.padEnd(18)}${value}`;
+  const row = (name: string, value: string) => `${name.padEnd(22)}${value}`;
   const millions = (n: number) => `${(n / 1e6).toFixed(n < 1e8 ? 2 : 1)} M`;
   const all = Object.values(job.parameters).reduce((a, b) => a + b, 0);
   const parts = Object.entries(job.parameters).map(([name, n]) => `${name} ${millions(n)}`).join(", ");

@@ -1,8 +1,9 @@
 /** `regenerate`: pairs of a manifest made again, and held against those that are there. */
+import { planGeneration } from "../../src/anomaly/budget.ts";
 import { UserError } from "../../src/errors.ts";
 import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
-import { fitGenerationTo, memoryBudget } from "../jobs/memory.ts";
+import { fitGenerationTo, jobBudget } from "../jobs/memory.ts";
 import { recordedSettings, remakePairs } from "../jobs/regeneration.ts";
 import { readEmbedding } from "../jobs/training.ts";
 import generate from "./generate.ts";
@@ -57,7 +58,15 @@ export default defineCommand({
     }
     const base = await openBase(model);
     const { embedding, sha256 } = await readEmbedding(trainRun, "train", base);
-    const budget = memoryBudget(memory, base.gpu.info);
+    const sizesOf = ({ guidance, sampler, reweighting }: typeof records[number]["settings"]) => ({
+      ...{ batch: batchSize, guidance, sampler, reweighting, tokens: embedding.tokens },
+      spatial: embedding.spatial?.config,
+    });
+    const budget = await jobBudget(
+      memory,
+      base.gpu,
+      () => planGeneration(base.config, sizesOf(records[0].settings)),
+    );
     await remakePairs(records, {
       pairs,
       data,
@@ -67,17 +76,7 @@ export default defineCommand({
       embedding,
       embeddingHash: sha256,
       // The most that the budget holds, for each group of pairs with the same settings.
-      batch: ({ guidance, sampler, reweighting }) =>
-        fitGenerationTo(
-          budget,
-          base.config,
-          {
-            ...{ batch: batchSize, guidance, sampler, reweighting, tokens: embedding.tokens },
-            spatial: embedding.spatial?.config,
-          },
-          base.gpu.device,
-          context,
-        ),
+      batch: (settings) => fitGenerationTo(budget, base.config, sizesOf(settings), base.gpu.device, context),
     }, context);
   },
 });

@@ -1,10 +1,12 @@
 /** `serve`: a local page on which masks are painted and defects appear in them. */
 import { join } from "node:path";
+import { planGeneration } from "../../src/anomaly/budget.ts";
 import { UserError } from "../../src/errors.ts";
 import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
 import { dataOf, learnedKinds } from "../jobs/dataset.ts";
 import { readJson } from "../jobs/files.ts";
+import { fitGenerationTo, jobBudget } from "../jobs/memory.ts";
 import { servePage } from "../jobs/page_server.ts";
 import { Studio } from "../jobs/studio.ts";
 import { readEmbedding } from "../jobs/training.ts";
@@ -47,6 +49,7 @@ export default defineCommand({
     steps: { ...shared.steps(20), description: "Sampling steps that the page begins with.", changeable: true },
     guidanceScale: { ...shared.guidanceScale(3), changeable: true },
     sampler: { ...shared.sampler, default: "dpm++2m" },
+    memory: shared.memory,
   },
   examples: [
     "--train-run runs/photos --out runs/painted",
@@ -61,6 +64,13 @@ export default defineCommand({
     const base = await openBase(given.model ?? trained);
     const { path, embedding, sha256 } = await readEmbedding(trainRun, "train", base);
     const kinds = learnedKinds({ data, part, defect }, path, embedding.keys);
+    // One picture at a time: it fits, or it is told before anyone has painted a mask.
+    const sizes = {
+      ...{ batch: 1, guidance: guidanceScale, sampler, reweighting: "official" as const },
+      ...{ tokens: embedding.tokens, spatial: embedding.spatial?.config },
+    };
+    const budget = await jobBudget(given.memory, base.gpu, () => planGeneration(base.config, sizes));
+    fitGenerationTo(budget, base.config, sizes, base.gpu.device, context);
     const studio = new Studio({
       base,
       embedding,

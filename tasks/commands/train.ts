@@ -9,7 +9,7 @@ import { UsageError } from "../errors.ts";
 import { openKinds, trainingSamples } from "../jobs/dataset.ts";
 import { fitTrainingTo, jobBudget } from "../jobs/memory.ts";
 import { encodeViews, train, unmasked } from "../jobs/training.ts";
-import { validationSheet } from "../jobs/validation.ts";
+import { VALIDATION, validationSheet } from "../jobs/validation.ts";
 import * as shared from "./shared.ts";
 
 export default defineCommand({
@@ -160,9 +160,24 @@ export default defineCommand({
       base.config.text.width,
       base.side,
     );
-    const sizes = { batch: options.trainBatchSize, tokens: options.numVectors, spatial, area, kinds: kinds.length };
+    const shown = Math.min(VALIDATION.batch, kinds.length * options.numValidationImages);
+    const sizes = {
+      batch: options.trainBatchSize,
+      tokens: options.numVectors,
+      spatial,
+      area,
+      kinds: kinds.length,
+      validation: options.validationSteps ? { ...VALIDATION, batch: shown } : undefined,
+    };
     const budget = await jobBudget(options.memory, base.gpu, () => planTraining(base.config, sizes));
-    const fitted = fitTrainingTo(budget, options.memory !== undefined, base.config, sizes, base.gpu.device, context);
+    const { pictures, ...fitted } = fitTrainingTo(
+      budget,
+      options.memory !== undefined,
+      base.config,
+      sizes,
+      base.gpu.device,
+      context,
+    );
     const rates = shared.rates(options, options.learningRate, options.encoderLearningRate);
     context.log(`learning rates: embeddings ${rates.learningRate}, spatial encoder ${rates.encoderLearningRate}`);
     const view = { window: options.window, zoom: options.zoom };
@@ -197,9 +212,9 @@ export default defineCommand({
       checkpointingSteps: options.checkpointingSteps,
       checkpointsTotalLimit: options.checkpointsTotalLimit,
       patience: options.patience,
-      validationSteps: options.validationSteps,
+      validationSteps: pictures ? options.validationSteps : 0,
       validate: async (step) => {
-        const sheet = await validationSheet(base, await inversion.embedding(), kinds, options);
+        const sheet = await validationSheet(base, await inversion.borrowed(), kinds, options, pictures);
         await context.runFolder.write(`validation/step-${String(step).padStart(6, "0")}.png`, sheet);
       },
     }, context);

@@ -102,6 +102,7 @@ function refuse(job: JobPlan, budget: number): never {
  * nothing that is learned; a batch runs in parts only where that is not enough, which changes its last digits.
  * @param given whether the budget is a flag of the run, not what happened to be free: then what does not fit is refused, else
  * it is tried
+ * @returns settings of the training, and how many pictures are made on the way at once
  */
 export function fitTrainingTo(
   budget: number,
@@ -110,19 +111,21 @@ export function fitTrainingTo(
   sizes: TrainingSizes,
   { limits }: Device,
   context: Pick<Context, "log">,
-): { parts?: number; activationBudget?: number } {
-  if (budget === Infinity) return {};
+): { parts?: number; activationBudget?: number; pictures: number } {
+  const asked = sizes.validation?.batch ?? 0;
+  if (budget === Infinity) return { pictures: asked };
   const binding = limits.maxStorageBufferBindingSize;
-  const { job, parts } = fitTraining(config, sizes, budget, binding);
+  const { job, parts, pictures } = fitTraining(config, sizes, budget, binding);
   if (!job.fits) {
     if (given) refuse(job, budget);
     context.log(`${gib(job.devicePeak)} are needed where ${gib(budget)} are free; it is tried`);
   }
-  const again = job.phases.at(-1)!.recomputed;
-  if (again || parts > 1) {
+  const again = Math.max(...job.phases.map(({ recomputed }) => recomputed));
+  if (again || parts > 1 || pictures < asked) {
     const how = [
       ...(parts > 1 ? [`batches of ${sizes.batch} run in ${parts} parts`] : []),
       ...(again ? [`${again} blocks are computed again in the backward pass`] : []),
+      ...(pictures < asked ? [pictures ? "validation pictures are made one by one" : "no validation pictures"] : []),
     ];
     // A later run, or this one when it goes on, may find another amount free.
     const same = parts > 1 && !given
@@ -130,7 +133,7 @@ export function fitTrainingTo(
       : "";
     context.log(`to stay within ${gib(budget)}: ${how.join(", ")}${same}`);
   }
-  return { parts, activationBudget: job.activationBudget };
+  return { parts, activationBudget: job.activationBudget, pictures };
 }
 
 /**

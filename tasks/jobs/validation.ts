@@ -12,12 +12,19 @@ import { maskGround, placedMask } from "./masks.ts";
 /** Steps of a validation picture: enough to see whether a defect appears. */
 const STEPS = 25;
 
-/** One row per picture: normal image, mask, result. */
+/** How they are made: a plan counts them in. Decoded one by one, they need no more memory than a training step. */
+export const VALIDATION = { batch: 4, guidance: 3, reweighting: "off", decodeBatch: 1 } as const;
+
+/**
+ * One row per picture: normal image, mask, result.
+ * @param batch pictures at once
+ */
 export async function validationSheet(
   base: BaseModel,
   embedding: AnomalyEmbedding,
   kinds: readonly Kind[],
   { seed, numValidationImages }: { seed: number; numValidationImages: number },
+  batch: number,
 ): Promise<Uint8Array> {
   const jobs: PairJob[] = [];
   for (const kind of kinds) {
@@ -29,11 +36,10 @@ export async function validationSheet(
     }
   }
   using generator = new PairGenerator(base, embedding, {
-    batch: Math.min(4, jobs.length),
+    ...VALIDATION,
+    batch: Math.min(batch, jobs.length),
     steps: STEPS,
     eta: 1,
-    guidance: 3,
-    reweighting: "off",
     seed,
     feather: 3,
     ...(embedding.view ?? { window: "whole", zoom: 1 }),

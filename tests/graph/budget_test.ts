@@ -1,8 +1,16 @@
 /** Training under a budget, shared memory, and adapters with lower limits, on a model small enough to run everywhere. */
 import assert from "node:assert/strict";
 import { BaseModel } from "../../src/anomaly/base_model.ts";
-import { fitGeneration, fitTraining, planGeneration, planTraining } from "../../src/anomaly/budget.ts";
-import { Inversion, type InversionItem, type InversionSettings } from "../../src/anomaly/inversion.ts";
+import {
+  fitGeneration,
+  fitTraining,
+  planGeneration,
+  planTraining,
+  type TrainingSizes,
+} from "../../src/anomaly/budget.ts";
+import type { AnomalyEmbedding } from "../../src/anomaly/embedding.ts";
+import { PairGenerator } from "../../src/anomaly/generate.ts";
+import { Inversion, type InversionItem, type InversionSettings, spatialConfigOf } from "../../src/anomaly/inversion.ts";
 import { promptTemplates } from "../../src/data/prompts.ts";
 import { Gpu } from "../../src/gpu/device.ts";
 import { compile } from "../../src/graph/compile.ts";
@@ -16,6 +24,7 @@ import { lightSpatialConfig } from "../../src/models/spatial_encoder.ts";
 import { Random } from "../../src/random/philox.ts";
 import { largeModelConfig } from "../../src/weights/large.ts";
 import { gpu } from "../support/ops.ts";
+import { VALIDATION } from "../../tasks/jobs/validation.ts";
 import { tinyModelConfig, writeTinyModel } from "../support/tiny_model.ts";
 
 const GIB = 2 ** 30;
@@ -155,7 +164,9 @@ test("no launch of the large model's training or sampling binds more than 8 buff
 test("the paper's model trains at batch 4 in 8 GiB and samples at batch 8 in 5 GiB, within 10 % of the lower bound", () => {
   const config = largeModelConfig();
   for (const spatial of [lightSpatialConfig(4, 1280), officialSpatialConfig(4, 1280)]) {
-    const training = planTraining(config, { batch: 4, tokens: 8, area: true, kinds: 73, spatial }, 8 * GIB);
+    // With the pictures that it shows on the way.
+    const own = { batch: 4, tokens: 8, area: true, kinds: 73, spatial, validation: VALIDATION };
+    const training = planTraining(config, own, 8 * GIB);
     assert.ok(training.fits && training.devicePeak <= 8 * GIB);
     assert.equal(training.phases[1].recomputed > 0, spatial.kind === "official");
     const sizes = { batch: 8, tokens: 8, guidance: 3, reweighting: "official", spatial } as const;
@@ -168,7 +179,54 @@ test("the paper's model trains at batch 4 in 8 GiB and samples at batch 8 in 5 G
   }
 });
 
-test("smaller budgets take parts of the batch, and smaller batches", () => {
+test("a training with pictures on the way takes what is planned; they are the same as from a copy of what was learned", async () => {
+  using own = await Gpu.open();
+  using base = new BaseModel(own, folder, "f16");
+  const settings = { ...settingsOfThree, tokens: 2, spatialTokens: 2, steps: 3 };
+  using inversion = new Inversion(base, items(), settings);
+  const random = new Random(7, "tests/budget"), image = (count: number) => random.normals(count * 32 * 32);
+  await base.encode(Array.from({ length: 4 }, () => image(3)));
+  await inversion.advance(2);
+  const source = {
+    width: 32,
+    height: 32,
+    channels: 3 as const,
+    data: Uint8ClampedArray.from(image(3), (v) => 99 + 9 * v),
+  };
+  const mask = { width: 32, height: 32, channels: 1 as const, data: new Uint8Array(1024).fill(1, 300, 500) };
+  const pictures = async (embedding: AnomalyEmbedding) => {
+    using generator = new PairGenerator(base, embedding, {
+      ...{
+        ...VALIDATION,
+        batch: 2,
+        steps: 2,
+        eta: 1,
+        seed: 1,
+        feather: 0,
+        window: "whole",
+        zoom: 1,
+        keepDetail: false,
+      },
+      ...{ minChange: 0, maxAttempts: 1, latentMask: "maxPool" },
+    });
+    const jobs = [0, 1].map((index) => ({ index, key: "part+a", source, mask }));
+    return (await Array.fromAsync(generator.generate(jobs))).map(({ image }) => image.data);
+  };
+  const shown = await pictures(await inversion.borrowed());
+  await inversion.advance(3);
+  const { devicePeak, phases } = planTraining(base.config, {
+    ...{ batch: 4, tokens: 2, area: true, kinds: 2, spatial: spatialConfigOf(settings, 32, 32) },
+    validation: { ...VALIDATION, batch: 2 },
+  });
+  const staging = phases.reduce((sum, { device }) => sum + device.staging, 0),
+    share = own.peakBytes / (devicePeak - staging);
+  assert.ok(share > 0.95 && share <= 1, `${own.peakBytes} of ${devicePeak} bytes, ${staging} of them not counted`);
+  using again = new Inversion(base, items(), settings);
+  await again.advance(2);
+  assert.deepEqual(await pictures(await again.embedding()), shown);
+});
+
+test("smaller budgets take parts of the batch, and smaller batches; pictures on the way come one by one, or not at all", () => {
   const config = tinyModelConfig(), spatial = lightSpatialConfig(2, 32);
   const sizes = { batch: 8, tokens: 2, area: true, kinds: 1, spatial };
   const whole = planTraining(config, sizes).devicePeak;
@@ -180,6 +238,12 @@ test("smaller budgets take parts of the batch, and smaller batches", () => {
   const tight = fitTraining(config, sizes, (half + least) / 2);
   assert.deepEqual([tight.parts, tight.job.fits], [2, true]);
   assert.equal(fitTraining(config, sizes, 1).job.fits, false);
+  const shown = { ...sizes, batch: 1, validation: VALIDATION },
+    peak = (validation: TrainingSizes["validation"]) => planTraining(config, { ...shown, validation }, 1).devicePeak;
+  const [none, one, four] = [undefined, { ...VALIDATION, batch: 1 }, VALIDATION].map(peak);
+  assert.ok(none < one && one < four);
+  const fitted = [none, one, four].map((budget) => fitTraining(config, shown, budget));
+  assert.deepEqual(fitted.map(({ job, pictures }) => [job.fits, pictures]), [[true, 0], [true, 1], [true, 4]]);
   const sampler = { batch: 8, tokens: 2, guidance: 3, reweighting: "official", spatial } as const;
   const most = planGeneration(config, sampler).devicePeak;
   assert.equal(fitGeneration(config, sampler, most).batch, 8);

@@ -1,7 +1,8 @@
 /** `plan` from outside: figures without a GPU and without weights, a clear line where the budget or the size is wrong. */
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
-import type { JobPlan } from "../../src/anomaly/budget.ts";
+import { type JobPlan, planTraining } from "../../src/anomaly/budget.ts";
+import { VALIDATION } from "../../tasks/jobs/validation.ts";
 import { availableMemory } from "../../src/gpu/available_memory.ts";
 import { PERMISSIONS } from "../../tasks/compile.ts";
 import { fitGenerationTo, fitTrainingTo, gib, jobBudget, memoryBudget, memoryBytes } from "../../tasks/jobs/memory.ts";
@@ -127,7 +128,15 @@ Deno.test("train and generate say in one line what they do to stay within the me
   const context = { log: (line: string) => lines.push(line) };
   const device = { limits: { maxStorageBufferBindingSize: 2 ** 27 } };
   const training = { batch: 8, tokens: 2, area: true, kinds: 1, spatial };
-  assert.deepEqual(fitTrainingTo(Infinity, false, config, training, device, context), {});
+  assert.deepEqual(fitTrainingTo(Infinity, false, config, training, device, context), { pictures: 0 });
+  const shown = { ...training, batch: 1, validation: VALIDATION };
+  assert.deepEqual(fitTrainingTo(Infinity, false, config, shown, device, context), { pictures: 4 });
+  const tight = planTraining(config, { ...shown, validation: { ...VALIDATION, batch: 1 } }, 1).devicePeak;
+  assert.equal(fitTrainingTo(tight, true, config, shown, device, context).pictures, 1);
+  assert.match(lines.pop()!, /^to stay within .*validation pictures are made one by one/);
+  const tighter = planTraining(config, { ...shown, validation: undefined }, 1).devicePeak;
+  assert.equal(fitTrainingTo(tighter, true, config, shown, device, context).pictures, 0);
+  assert.match(lines.pop()!, /^to stay within .*no validation pictures/);
   assert.equal(fitTrainingTo(1e9, true, config, training, device, context).parts, 1);
   assert.deepEqual(lines, []);
   assert.equal(fitTrainingTo(6.8 * 2 ** 20, true, config, training, device, context).parts, 2);
