@@ -41,6 +41,18 @@ export interface DeviceBytes {
   readonly staging: number;
 }
 
+/** Bytes on the host by what they are for. */
+export interface HostBytes {
+  /** The table of word embeddings. */
+  readonly words: number;
+  /** The largest weight on its way to the device: as in the file, turned, and packed. */
+  readonly weight: number;
+  /** What is trained, as a checkpoint or a resumed run holds it. */
+  readonly trained: number;
+  /** Pictures that are decoded at once. */
+  readonly pictures: number;
+}
+
 /** One part of a job: a program with what lies on the device while it runs. */
 export interface Phase {
   readonly name: string;
@@ -73,7 +85,9 @@ export interface JobPlan {
   readonly devicePeak: number;
   /** Bytes for activations and gradients in the budget: what {@linkcode "./inversion.ts".InversionSettings} take. */
   readonly activationBudget: number;
-  /** Most bytes on the host beyond the program itself: the word table, the largest tensor on its way, training state. */
+  /** Bytes on the host beyond the program itself. */
+  readonly host: HostBytes;
+  /** All of them together. */
   readonly hostPeak: number;
   /** False where the budget is not met. */
   readonly fits: boolean;
@@ -322,10 +336,16 @@ function hostImages(config: ModelConfig, { pictures }: Phase): number {
   return Math.max(image, ...maps.map(({ height, width, channels }) => 4 * height * width * channels));
 }
 
-/** The word table, and the largest weight as it is read: from the file, turned, and packed. */
-function hostBase(config: ModelConfig, base: Parameters): number {
+/** Bytes on the host, and their sum. */
+function hostBytes(
+  { text: { vocabSize, width } }: ModelConfig,
+  base: Parameters,
+  trained: number,
+  pictures: number,
+): Pick<JobPlan, "host" | "hostPeak"> {
   const largest = Math.max(...[...base.variables.values()].map((variable) => 4 * count([variable])));
-  return 4 * config.text.vocabSize * config.text.width + 2.5 * largest;
+  const host: HostBytes = { words: 4 * vocabSize * width, weight: 2.5 * largest, trained, pictures };
+  return { host, hostPeak: Object.values(host).reduce((a, b) => a + b, 0) };
 }
 
 /** What to train. */
@@ -403,7 +423,12 @@ export function planTraining(
     devicePeak: peak,
     activationBudget: free,
     // What is trained, once: as the checkpoint from which a run goes on. Saving one reads a part at a time.
-    hostPeak: hostBase(config, base) + total(resident.optimiser),
+    ...hostBytes(
+      config,
+      base,
+      total(resident.optimiser),
+      pictures.length ? 3 * hostImages(config, pictures.at(-1)!) : 0,
+    ),
     fits: peak <= budget,
   };
 }
@@ -440,7 +465,7 @@ export function planGeneration(
     phases,
     devicePeak: peak,
     activationBudget: budget - (peak - sharedBytes(phases.map(({ buffers }) => buffers))),
-    hostPeak: hostBase(config, base) + 3 * hostImages(config, phases.at(-1)!),
+    ...hostBytes(config, base, 0, 3 * hostImages(config, phases.at(-1)!)),
     fits: peak <= budget,
   };
 }

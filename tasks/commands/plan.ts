@@ -219,7 +219,10 @@ function report(
     const text = recomputed ? `${recomputed} blocks are computed again in the backward pass` : "none needed";
     lines.push(row("  recomputation", text));
   }
-  lines.push(row("Host memory", `${gib(job.hostPeak)} beside the program's own`));
+  const host = Object.entries(job.host).filter(([, bytes]) => bytes > 0).map(([name, bytes]) =>
+    `${name} ${mib(bytes)}`
+  );
+  lines.push(row("Host memory", `${gib(job.hostPeak)} beside the program's own, in MiB: ${host.join(", ")}`));
   if (rate > 0) {
     const shown = Object.entries(seconds).map(([what, s]) => `${s.toPrecision(3)} s for one ${what}`).join(", ");
     lines.push(row("Time", `${shown}, at ${(rate / 1e12).toPrecision(3)} TFLOP/s`));

@@ -6,6 +6,7 @@ import {
   fitTraining,
   planGeneration,
   planTraining,
+  type SeePlan,
   type TrainingSizes,
 } from "../../src/anomaly/budget.ts";
 import type { AnomalyEmbedding } from "../../src/anomaly/embedding.ts";
@@ -18,9 +19,12 @@ import { linear } from "../../src/graph/ops/gemm.ts";
 import { affine, silu, square } from "../../src/graph/ops/pointwise.ts";
 import { plan } from "../../src/graph/plan.ts";
 import { matchBuffers, Scratch, sharedBytes } from "../../src/graph/scratch.ts";
-import { input } from "../../src/graph/variable.ts";
+import { input, variableOf } from "../../src/graph/variable.ts";
+import { AUTOENCODER_PREFIX } from "../../src/models/autoencoder.ts";
 import { officialSpatialConfig } from "../../src/models/official_spatial_encoder.ts";
 import { lightSpatialConfig } from "../../src/models/spatial_encoder.ts";
+import { TEXT_PREFIX } from "../../src/models/text_tower.ts";
+import { UNET_PREFIX } from "../../src/models/unet.ts";
 import { Random } from "../../src/random/philox.ts";
 import { largeModelConfig } from "../../src/weights/large.ts";
 import { gpu } from "../support/ops.ts";
@@ -224,6 +228,33 @@ test("a training with pictures on the way takes what is planned; they are the sa
   using again = new Inversion(base, items(), settings);
   await again.advance(2);
   assert.deepEqual(await pictures(await again.embedding()), shown);
+});
+
+test("the text and its keys are computed once for all steps, the autoencoder once for all training steps", () => {
+  const config = tinyModelConfig(), spatial = lightSpatialConfig(2, 32);
+  /** Networks whose weights each program reads. */
+  const networks = (make: (seen: SeePlan) => void) => {
+    const programs: string[] = [];
+    make(({ leaves }) => {
+      const names = [...leaves.keys()].map((tensor) => variableOf(tensor)?.name ?? "");
+      const used = [UNET_PREFIX, TEXT_PREFIX, AUTOENCODER_PREFIX].filter((p) =>
+        names.some((name) => name.startsWith(p))
+      );
+      const keys = names.some((name) => /attn2[.]to_[kv]/.test(name));
+      programs.push(`${used.join()}${keys ? " keys" : ""}`);
+    });
+    return programs;
+  };
+  const sizes = { batch: 2, tokens: 2, spatial };
+  assert.deepEqual(
+    networks((seen) => planTraining(config, { ...sizes, area: true, kinds: 1 }, Infinity, seen)),
+    [AUTOENCODER_PREFIX, `${UNET_PREFIX},${TEXT_PREFIX} keys`],
+  );
+  const sampling = { ...sizes, guidance: 3, reweighting: "official" } as const;
+  assert.deepEqual(
+    networks((seen) => planGeneration(config, sampling, Infinity, seen)).sort(),
+    [AUTOENCODER_PREFIX, AUTOENCODER_PREFIX, UNET_PREFIX, `${UNET_PREFIX},${TEXT_PREFIX} keys`].sort(),
+  );
 });
 
 test("smaller budgets take parts of the batch, and smaller batches; pictures on the way come one by one, or not at all", () => {

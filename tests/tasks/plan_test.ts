@@ -39,7 +39,10 @@ Deno.test("JSON holds every figure, and a tighter budget recomputes", async () =
   const values = Object.values(training.device) as number[];
   assert.equal(values.reduce((a, b) => a + b, 0), training.total);
   assert.ok(training.recomputed > 0 && job.devicePeak <= 50 * 2 ** 20 && job.devicePeak >= training.total);
-  assert.ok(training.device.activations >= training.lowerBound && job.hostPeak > 0);
+  assert.ok(training.device.activations >= training.lowerBound);
+  assert.deepEqual(Object.keys(job.host), ["words", "weight", "trained", "pictures"]);
+  const host = Object.values(job.host) as number[];
+  assert.ok(host.every((bytes) => bytes > 0) && host.reduce((a, b) => a + b, 0) === job.hostPeak);
 });
 
 Deno.test("the autoencoder as the adapter binds it: several images, one, one in bands", async () => {
@@ -78,6 +81,18 @@ Deno.test("what does not fit, and what makes no sense, is one line", async () =>
     assert.match(result.err.trim(), line);
     assert.ok(!result.err.includes("    at "), result.err);
   }
+});
+
+Deno.test("--measure takes the speed of this machine's adapter for the time of a step", async () => {
+  const { code, stdout } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", ...PERMISSIONS, "--no-check", MAIN, "plan", "--train", "--measure", "--json"],
+    env: { NO_COLOR: "1", ANOMALYDIFFUSION_CWD: "" },
+  }).output();
+  const { seconds, flopsPerSecond, phases } = JSON.parse(new TextDecoder().decode(stdout));
+  assert.equal(code, 0);
+  assert.ok(flopsPerSecond > 1e9, `${flopsPerSecond}`);
+  const step = phases.find(({ name }: { name: string }) => name === "training step").flops / flopsPerSecond;
+  assert.ok(Math.abs(seconds.step / step - 1) < 1e-9);
 });
 
 Deno.test("amounts of memory", () => {
