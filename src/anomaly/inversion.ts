@@ -75,6 +75,8 @@ export interface InversionSettings {
   readonly inOrder?: boolean;
   /** Noise levels that are drawn; `uniform` where left out. Balanced ones are spread over each batch. */
   readonly timesteps?: TimestepSampling;
+  /** Start from a word, the default, or from numbers drawn evenly from 0 to 1. */
+  readonly initializer?: "word" | "random";
   /** Word whose embedding e_a starts from. */
   readonly initializerToken: string;
   /** Standard deviation of the noise on it; 0.02 where left out. */
@@ -160,11 +162,13 @@ export class Inversion implements Disposable {
     this.#timestep = timestepQuantile(base.schedule, settings.timesteps ?? "uniform");
     const { tokens, spatialTokens, seed } = settings, width = base.config.text.width;
     const word = base.wordVector(settings.initializerToken), { initializerNoise = INIT_NOISE } = settings;
-    const jitter = new Random(seed, "init/embedding").normals(this.keys.length * tokens * width);
+    const random = new Random(seed, "init/embedding"), count = this.keys.length * tokens * width;
     this.#table = new Variable(
       "embeddings",
       [this.keys.length * tokens, width],
-      jitter.map((v, i) => word[i % width] + initializerNoise * v),
+      settings.initializer === "random"
+        ? Float32Array.from({ length: count }, () => random.uniform())
+        : random.normals(count).map((v, i) => word[i % width] + initializerNoise * v),
     );
     this.#spatialConfig = spatialTokens ? spatialConfigOf(settings, width, base.side) : undefined;
     this.#encoder = new Parameters(this.#initialEncoder(), torchLayouts);

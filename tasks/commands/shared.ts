@@ -107,6 +107,16 @@ export const timestepSampling = {
   default: "balanced",
 } as const satisfies Flag;
 
+/** What the embeddings start from. */
+export const initializer = {
+  type: "string",
+  description:
+    "Start from copies of --initializer-token, or from random numbers of 0 to 1, as the paper's masks and the " +
+    "official code where it is given no word.",
+  choices: ["word", "random"],
+  default: "word",
+} as const satisfies Flag;
+
 /** How far apart the tokens start. */
 export const initializerNoise = {
   type: "number",

@@ -43,6 +43,7 @@ export default defineCommand({
       officialBn: true,
       initializerToken: "anomaly",
       initializerNoise: 0,
+      initializer: "word",
       validationSteps: 500,
       checkpointingSteps: 2000,
       seed: shared.OFFICIAL_SEED,
@@ -85,6 +86,7 @@ export default defineCommand({
         "code does: an image then depends on its batch.",
       default: false,
     },
+    initializer: shared.initializer,
     initializerToken: {
       type: "string",
       value: "word",
@@ -200,6 +202,7 @@ export default defineCommand({
       ...rates,
       timesteps: options.timestepSampling,
       inOrder: options.augmentation === "official",
+      initializer: options.initializer,
       initializerToken: options.initializerToken,
       initializerNoise: options.initializerNoise,
       area,

@@ -26,6 +26,7 @@ export default defineCommand({
       numVectors: 16,
       initializerToken: "crack",
       initializerNoise: 0,
+      initializer: "word",
       learningRate: 0.005,
       scaleLr: true,
       lrScheduler: "constant",
@@ -53,6 +54,7 @@ export default defineCommand({
       max: 1,
     },
     numVectors: shared.numVectors(4),
+    initializer: shared.initializer,
     initializerToken: {
       type: "string",
       value: "word",
@@ -106,6 +108,7 @@ export default defineCommand({
       ...rates,
       timesteps: options.timestepSampling,
       weightDecay: options.weightDecay,
+      initializer: options.initializer,
       initializerToken: options.initializerToken,
       initializerNoise: options.initializerNoise,
       area,

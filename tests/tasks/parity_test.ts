@@ -203,6 +203,8 @@ Deno.test({
       const start = await learn({ initializerNoise: 0 }, 0), width = base.config.text.width;
       assert.deepEqual(start.subarray(0, width), start.subarray(width, 2 * width));
       assert.deepEqual(start.subarray(0, width), base.wordVector("defect"));
+      const random = await learn({ initializer: "random" }, 0);
+      assert.ok(random.every((v) => v >= 0 && v < 1) && new Set(random).size > random.length / 2);
       const plain = await learn({});
       for (
         const own of [
