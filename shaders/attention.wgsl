@@ -58,6 +58,7 @@ fn part(load: u32, i: u32) -> Part {
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let flat = id.x + id.y * groups.x * 64u;
+  let zero = u32(groups.x == 0u); // where loops start: ARCHITECTURE.md, Kernels
   if (flat >= s.count) { return; }
   let tile = flat % s.tiles;
   let bh = flat / s.tiles;
@@ -92,7 +93,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 //#end
 //#end
 //#end
-  for (var j = 0u; j < s.m; j += {{KEYS}}u) {
+  for (var j = zero; j < s.m; j += {{KEYS}}u) {
 //#for x in 0..KEYS
     let j{{x}} = place(image * s.m + min(j + {{x}}u, s.m - 1u), h);
 //#end
@@ -189,7 +190,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 //#end
 //#end
 //#end
-  for (var i = 0u; i < s.n; i += {{KEYS}}u) {
+  for (var i = zero; i < s.n; i += {{KEYS}}u) {
 //#if SUBGROUP
 //#for t in 0..LOADS
     let own{{t}} = place(image * s.n + min(i + part{{t}}.row, s.n - 1u), h) + part{{t}}.quad;

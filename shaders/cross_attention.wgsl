@@ -13,7 +13,8 @@
 struct Shape {
   n: u32, m: u32, heads: u32, width: u32,
   head: u32, quads: u32, tiles: u32, blocks: u32,
-  count: u32, columned: u32, scale: f32,
+  count: u32, scale: f32,
+  columned: u32, // queries whose keys `columns` picks: n or none
 }
 
 @group(0) @binding(0) var<uniform> s: Shape;
@@ -39,7 +40,7 @@ const FAR = -1e30; // below every score
 //#if MAPPED
 fn factor(image: u32, i: u32, quad: u32) -> vec4f {
   let w = map[image * s.n + i] - 1.0;
-  if (s.columned == 0u) { return vec4f(1.0 + w); }
+  if (i >= s.columned) { return vec4f(1.0 + w); }
   let j = image * s.m + min(vec4u(4u * quad) + vec4u(0u, 1u, 2u, 3u), vec4u(s.m - 1u));
   return 1.0 + w * vec4f(columns[j.x], columns[j.y], columns[j.z], columns[j.w]);
 }
@@ -99,6 +100,7 @@ fn store(at: u32, d: u32, v: vec4f) {
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let flat = id.x + id.y * groups.x * 64u;
+  let zero = u32(groups.x == 0u); // where loops start: ARCHITECTURE.md, Kernels
   if (flat >= s.count) { return; }
   let channels = (s.head + 3u) / 4u;
 //#if KIND == 0
@@ -117,7 +119,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   var acc{{r}}_{{y}} = vec4f(0.0);
 //#end
 //#end
-  for (var d = 0u; d < channels; d++) {
+  for (var d = zero; d < channels; d++) {
 //#for x in 0..4*QUADS
     let v{{x}} = loadB(b{{x}}, d);
 //#end
@@ -159,8 +161,8 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   let first = flat / s.n * s.quads * s.n + i;
   let image = flat / s.n / s.heads;
   var inner = 0.0;
-  for (var quad = 0u; quad < s.quads; quad++) { inner += dot(p[first + quad * s.n], t[first + quad * s.n]); }
-  for (var quad = 0u; quad < s.quads; quad++) {
+  for (var quad = zero; quad < s.quads; quad++) { inner += dot(p[first + quad * s.n], t[first + quad * s.n]); }
+  for (var quad = zero; quad < s.quads; quad++) {
     let at = first + quad * s.n;
     t[at] = s.scale * factor(image, i, quad) * p[at] * (t[at] - inner);
   }
@@ -180,7 +182,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   var acc{{r}}_{{z}} = vec4f(0.0);
 //#end
 //#end
-  for (var quad = 0u; quad < s.quads; quad++) {
+  for (var quad = zero; quad < s.quads; quad++) {
     let at = (bh * s.quads + quad) * s.n;
 //#for x in 0..4
     let b{{x}} = place(image * s.m + min(4u * quad + {{x}}u, s.m - 1u), h);
@@ -222,7 +224,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 //#end
 //#end
 //#end
-  for (var i = 0u; i < s.n; i++) {
+  for (var i = zero; i < s.n; i++) {
     let token = place(image * s.n + i, h);
 //#for z in 0..WIDE
     let v{{z}} = loadB(token, c{{z}});

@@ -147,6 +147,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 //#else
   let start = first;
 //#end
+  let zero = u32(groups.x == 0u); // where loops start: ARCHITECTURE.md, Kernels
   let block = line / s.tiles % s.blocks;
   let batch = line / s.tiles / s.blocks;
   let aBase = batch * s.aBatch;
@@ -194,7 +195,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   let yr{{r}} = select(select(yr{{r-1}}, select(yr{{r-1}} + 1u, 0u, yc{{r}}), edge{{r}}), s.pt - top * s.sy, foot{{r}});
 //#end
 //#end
-  for (var tap = 0u; tap < s.kh * s.kw; tap++) {
+  for (var tap = zero; tap < s.kh * s.kw; tap++) {
     let ky = tap / s.kw;
     let kx = tap % s.kw;
 //#if CONV == 2
@@ -246,12 +247,12 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 //#end
 //#end
 //#if SHARED
-    for (var past = 0u; past < steps; past += 8u) {
+    for (var past = zero; past < steps; past += 8u) {
       // What this invocation reads for all; past the end the last quad again, which nobody takes.
       let ka = min(past + lane, steps - 1u);
       let kb = min(past + tile, steps - 1u);
 //#else
-    for (var k = 0u; k < steps; k++) {
+    for (var k = zero; k < steps; k++) {
       let kb = k;
 //#end
 //#if SPLIT > 1
@@ -311,7 +312,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 //#end
 //#end
       workgroupBarrier();
-      for (var k = 0u; k < min(8u, steps - past); k++) {
+      for (var k = zero; k < min(8u, steps - past); k++) {
 //#for q in 0..QUADS
 //#for j in 0..4
       let b{{j}}_{{q}} = sharedB[cellB({{4*q+j}}u, k, lane)];

@@ -137,6 +137,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.x + id.y * groups.x * 64u;
   if (i >= s.count) { return; }
+  let zero = u32(groups.x == 0u); // where loops start: ARCHITECTURE.md, Kernels
   let line = i / s.lanes;
   let k = line % s.tiles * 8u;
   let taps = s.kh * s.kw;
@@ -165,7 +166,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
     let y = i32(l % s.rowH * s.sy) + ky;
     if (y < 0 || u32(y) >= s.sourceH) { continue; }
     let source = batch * s.aBatch + (l / s.rowH * s.sourceH + u32(y)) * s.sourceW * s.inner;
-    for (var column = 0u; column < s.lineLength; column++) {
+    for (var column = zero; column < s.lineLength; column++) {
       let x = i32(column * s.sx) + kx;
       if (x < 0 || u32(x) >= s.sourceW) { continue; }
       let aAt = source + u32(x) * s.inner;

@@ -22,12 +22,13 @@ struct Shape { rows: u32, channels: u32, scale: f32, gamma: f32, smoothing: f32 
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let row = id.x + id.y * groups.x * 64u;
   if (row >= s.rows) { return; }
+  let zero = u32(groups.x == 0u); // where loops start: ARCHITECTURE.md, Kernels
   let base = row * s.channels;
   let label = min(labels[row], s.channels - 1u);
   var top = logits[base];
-  for (var c = 1u; c < s.channels; c++) { top = max(top, logits[base + c]); }
+  for (var c = 1u + zero; c < s.channels; c++) { top = max(top, logits[base + c]); }
   var sum = 0.0;
-  for (var c = 0u; c < s.channels; c++) { sum += exp(logits[base + c] - top); }
+  for (var c = zero; c < s.channels; c++) { sum += exp(logits[base + c] - top); }
 //#if FOCAL
   let other = s.smoothing / max(f32(s.channels) - 1.0, 1.0);
   let own = 1.0 - s.smoothing;
@@ -41,7 +42,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   let power = pow(size, s.gamma - 1.0);
   let slope = s.gamma * sign(rest) * power * log(p) - power * size / p;
   let factor = dy[0] * s.scale * alpha[label] * slope;
-  for (var c = 0u; c < s.channels; c++) {
+  for (var c = zero; c < s.channels; c++) {
     let t = select(other, own, c == label);
     y[base + c] = factor * exp(logits[base + c] - top) / sum * (t - mix);
   }
@@ -51,7 +52,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 //#else
 //#if BACKWARD
   let factor = dy[0] * s.scale * alpha[label];
-  for (var c = 0u; c < s.channels; c++) {
+  for (var c = zero; c < s.channels; c++) {
     y[base + c] = factor * (exp(logits[base + c] - top) / sum - select(0.0, 1.0, c == label));
   }
 //#else

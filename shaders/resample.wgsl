@@ -40,6 +40,7 @@ alias I = u32;
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.x + id.y * groups.x * 64u;
   if (i >= s.count) { return; }
+  let zero = u32(groups.x == 0u); // where loops start: ARCHITECTURE.md, Kernels
   let pixel = i / s.channels;
   let c = i - pixel * s.channels;
   let line = pixel / s.rowW;
@@ -51,10 +52,10 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   let row = 3u * p;
   let column = 3u * (s.rowH + q);
   var sum = T(0.0);
-  for (var a = 0u; a < table[row + 1u]; a++) {
+  for (var a = zero; a < table[row + 1u]; a++) {
     let at = image + (table[row] + a) * s.sourceW + table[column];
     var part = T(0.0);
-    for (var b = 0u; b < table[column + 1u]; b++) {
+    for (var b = zero; b < table[column + 1u]; b++) {
       part += bitcast<f32>(table[table[column + 2u] + b]) * x[(at + b) * s.channels + c];
     }
     sum += bitcast<f32>(table[table[row + 2u] + a]) * part;
@@ -65,10 +66,10 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   var best = T(0.0);
   var chosen = I(0u);
   var none = true;
-  for (var ky = 0u; ky < s.kh; ky++) {
+  for (var ky = zero; ky < s.kh; ky++) {
     let h = p * s.sy + ky - s.pt;
     if (h >= s.sourceH) { continue; }
-    for (var kx = 0u; kx < s.kw; kx++) {
+    for (var kx = zero; kx < s.kw; kx++) {
       let w = q * s.sx + kx - s.pl;
       if (w >= s.sourceW) { continue; }
       let v = x[(image + h * s.sourceW + w) * s.channels + c];
@@ -88,11 +89,11 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 //#else
   // Windows whose tap (ky, kx) is here begin at p + pt - ky, q + pl - kx.
   var sum = T(0.0);
-  for (var ky = 0u; ky < s.kh; ky++) {
+  for (var ky = zero; ky < s.kh; ky++) {
     let top = p + s.pt - ky;
     let h = top / s.sy;
     if (p + s.pt < ky || h * s.sy != top || h >= s.sourceH) { continue; }
-    for (var kx = 0u; kx < s.kw; kx++) {
+    for (var kx = zero; kx < s.kw; kx++) {
       let left = q + s.pl - kx;
       let w = left / s.sx;
       if (q + s.pl < kx || w * s.sx != left || w >= s.sourceW) { continue; }

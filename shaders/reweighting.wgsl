@@ -29,6 +29,7 @@ struct Shape {
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.x + id.y * groups.x * 64u;
   if (i >= s.images * s.height * s.width) { return; }
+  let zero = u32(groups.x == 0u); // where loops start: ARCHITECTURE.md, Kernels
 //#if KIND == 0
   let column = i % s.width;
   let row = i / s.width % s.height;
@@ -43,7 +44,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   y[i] = most;
 //#else
   var sum = 0.0;
-  for (var c = 0u; c < s.channels; c++) {
+  for (var c = zero; c < s.channels; c++) {
     let gap = mask[i] * (x[i * s.channels + c] - z0[i * s.channels + c]);
     sum += gap * gap;
   }

@@ -109,7 +109,7 @@ function launchMap({ launch }: Pick<Lowering, "launch">, l: MapLaunch): void {
     kernel: mapKernels[l.kind],
     defines: { KIND: l.kind, ...tile, VECTOR: vector, MAPPED: l.map !== undefined, T: vector ? "vec4f" : "f32" },
     buffers: [l.map ?? l.unused, l.columns ?? l.unused, ...l.buffers],
-    uniforms: [n, m, heads, heads * head, head, quads, tiles, blocks, count, l.columns ? 1 : 0, float(l.scale ?? 1)],
+    uniforms: [n, m, heads, heads * head, head, quads, tiles, blocks, count, float(l.scale ?? 1), l.columns ? n : 0],
     workgroups: grid(count),
     flops: images * heads * n * m * (product ? 2 * head : 5),
   });
