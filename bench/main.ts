@@ -87,7 +87,7 @@ async function main(): Promise<number> {
   const wanted = ({ name }: { readonly name: string }) => words.every((word) => name.includes(word));
 
   selectBackend();
-  using gpu = await Gpu.open({ subgroups: true });
+  using gpu = await Gpu.open();
   gpu.choices = loadChoices(gpu.info, (line) => console.error(`warning: ${line}`));
   console.log(`${gpu.info.description || gpu.info.device}: the adapter's limits …`);
   let limits = await measureLimits(gpu, quick);

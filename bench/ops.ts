@@ -111,7 +111,7 @@ async function time(gpu: Gpu, t: Tensor): Promise<{ ms: number; gflops: number }
 }
 
 if (import.meta.main) {
-  using gpu = await Gpu.open({ subgroups: true });
+  using gpu = await Gpu.open();
   console.log(gpu.info.description || gpu.info.device);
   const row = (name: string, cells: string[]) =>
     console.log(name.padEnd(42) + cells.map((c) => c.padStart(22)).join(""));

@@ -12,7 +12,7 @@ const models = new Map<string, BaseModel>();
 /** The device, opened on first use, with the choices of kernels that were measured on it. */
 export function openGpu(): Promise<Gpu> {
   selectBackend();
-  return gpu ??= Gpu.open({ subgroups: Deno.env.get("ANOMALYDIFFUSION_SUBGROUPS") === "1" }).then((gpu) => {
+  return gpu ??= Gpu.open().then((gpu) => {
     gpu.choices = loadChoices(gpu.info, (line) => console.error(`warning: ${line}`));
     return gpu;
   });

@@ -39,11 +39,6 @@ export interface GpuOptions {
   readonly powerPreference?: GPUPowerPreference;
   /** Limits below the adapter's, by name, as a lesser adapter has them. */
   readonly limits?: Readonly<Record<string, number>>;
-  /**
-   * Take kernels for subgroups where the device answers the probe. Off where left out: Mesa 22.3's software adapter keeps
-   * some 10 MiB of memory for every training step that uses them.
-   */
-  readonly subgroups?: boolean;
 }
 
 /** Largest total of released buffers that the pool keeps for the next plan, in bytes. */
@@ -122,7 +117,7 @@ export class Gpu implements Disposable {
     // Deno gives subgroups to who asks for them, and does not list them.
     const wanted = { requiredLimits, requiredFeatures: [...requiredFeatures, "subgroups" as GPUFeatureName] };
     let device = await adapter.requestDevice(wanted).catch(() => undefined);
-    const subgroups = options.subgroups === true && device !== undefined && await hasSubgroups(device);
+    const subgroups = device !== undefined && await hasSubgroups(device);
     device ??= await adapter.requestDevice({ requiredLimits, requiredFeatures });
     const gpu = new Gpu(device, adapter.info);
     gpu.subgroups = subgroups;

@@ -40,10 +40,6 @@ Deno.test({
     device.destroy();
     assert.deepEqual(errors, []);
     using gpu = await Gpu.open();
-    assert.equal(gpu.subgroups, false, "off where nobody asks for them");
-    if (gpu.info.description.includes("llvmpipe")) {
-      using asked = await Gpu.open({ subgroups: true });
-      assert.equal(asked.subgroups, true);
-    }
+    if (gpu.info.description.includes("llvmpipe")) assert.equal(gpu.subgroups, true);
   },
 });

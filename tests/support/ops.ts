@@ -11,7 +11,7 @@ import { constant, Variable } from "../../src/graph/variable.ts";
 import { assertClose, type NDArray, normals } from "./arrays.ts";
 
 /** One device for a test file. Fails, never skips, where there is no adapter. */
-export const gpu: Gpu = await Device.open({ subgroups: true });
+export const gpu: Gpu = await Device.open();
 
 /** An op under test. */
 export interface OpCase {
