@@ -2,7 +2,7 @@
  * Measures ours against onnxruntime-web's WebGPU and WebAssembly providers and against the adapter's own limits, in one
  * process and in turns. Prints a table; writes `<date>-<adapter>.json` and a page beside it.
  *
- *     deno task bench [--quick] [--filter words] [--soak] [--compare FILE [--threshold 1.15]] [--out FOLDER]
+ *     deno task bench [--quick] [--filter words] [--groups ops,jobs] [--soak] [--compare FILE [--threshold 1.15]] [--out FOLDER]
  *
  * @module
  */
@@ -21,15 +21,27 @@ import { opCases } from "./lib/cases_ops.ts";
 import { networkCases } from "./lib/cases_networks.ts";
 import { jobCases } from "./lib/cases_jobs.ts";
 import { hostFigures } from "./lib/host.ts";
-import { betterLimits, measureLimits } from "./lib/limits.ts";
+import { betterLimits, measureLimits, openProbe } from "./lib/limits.ts";
 import { measure } from "./lib/measure.ts";
 import { benchPage } from "./lib/page.ts";
-import { type BenchResults, type CaseResult, compareResults, ms, parseResults, report } from "./lib/results.ts";
+import {
+  type BenchResults,
+  type CaseResult,
+  compareResults,
+  ms,
+  parseResults,
+  report,
+  verdict,
+} from "./lib/results.ts";
 import { type Rival, rivals } from "./lib/rivals.ts";
+
+/** What is measured: single ops, networks, whole jobs; JavaScript's share and growth of memory. */
+const GROUPS = ["ops", "networks", "jobs", "host"] as const;
 
 const HELP = `deno task bench [flags]
   --quick            small networks, few runs: to see that everything works
   --filter WORDS     only cases whose name holds all of these words (repeat the flag)
+  --groups LIST      ${GROUPS.join(",")} (default: all, without host where there is a --filter)
   --rivals LIST      ${rivals.join(",")} (default: all; none: ours alone)
   --width N          channels of the U-Net (default 128)
   --autoencoder N    channels of the autoencoder (default 32)
@@ -40,9 +52,10 @@ const HELP = `deno task bench [flags]
   --out FOLDER       where the results go (default bench/results; --quick: nowhere)
 `;
 
-/** File name of a run: 2026-11-24-llvmpipe-llvm-15-0-6-256-bits. */
-function fileName({ date, machine }: BenchResults): string {
-  return `${date.slice(0, 10)}-${machine.adapter.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "")}`;
+/** File name of a run, with the part of it that was chosen: 2026-11-24-llvmpipe-llvm-15-0-6-256-bits-ops. */
+function fileName({ date, machine }: BenchResults, chosen: readonly string[]): string {
+  const words = [machine.adapter, ...chosen].join(" ").toLowerCase().replace(/[^a-z0-9]+/g, "-");
+  return `${date.slice(0, 10)}-${words.replace(/^-|-$/g, "")}`;
 }
 
 async function main(): Promise<number> {
@@ -51,6 +64,7 @@ async function main(): Promise<number> {
     options: {
       quick: { type: "boolean", default: false },
       filter: { type: "string", multiple: true, default: [] },
+      groups: { type: "string" },
       rivals: { type: "string" },
       width: { type: "string" },
       autoencoder: { type: "string" },
@@ -72,6 +86,12 @@ async function main(): Promise<number> {
     if (!(value > 0)) throw new Error(`${text} is not a number above 0`);
     return value;
   };
+  const groups: readonly string[] = values.groups?.split(",") ?? GROUPS;
+  for (const name of groups) {
+    if (!(GROUPS as readonly string[]).includes(name)) {
+      throw new Error(`--groups knows ${GROUPS.join(", ")}, not ${name}`);
+    }
+  }
   const against = values.rivals === undefined
     ? [...rivals]
     : values.rivals.split(",").filter((name) => name !== "none");
@@ -98,14 +118,16 @@ async function main(): Promise<number> {
   };
   const rounds = number(values.rounds, quick ? 3 : 7);
   const cases: CaseResult[] = [];
+  using probe = await openProbe(gpu, limits);
   for (
     const entry of [
-      ...opCases(gpu, () => limits, quick),
-      ...networkCases(gpu, sizes),
-      ...jobCases(gpu, quick),
+      ...groups.includes("ops") ? opCases(gpu, () => limits, quick) : [],
+      ...groups.includes("networks") ? networkCases(gpu, sizes) : [],
+      ...groups.includes("jobs") ? jobCases(gpu, quick) : [],
     ].filter(wanted)
   ) {
-    const result = await measure(await entry.open(), against as Rival[], rounds);
+    const opened = await entry.open();
+    const result = await measure(opened, against as Rival[], rounds, opened.flops && !opened.bytes ? probe : undefined);
     cases.push(result);
     const others = against.map((name) => {
       const theirs = result.rivals[name as Rival];
@@ -117,7 +139,8 @@ async function main(): Promise<number> {
   // Once more at the end: other work on the machine can only make a limit look lower.
   limits = betterLimits(limits, await measureLimits(gpu, quick));
   const soaked = values.soak ? 500 : quick ? 4 : 40;
-  const host = words.length && !values.soak ? [] : await hostFigures(gpu, soaked);
+  const hosted = values.groups === undefined ? values.soak || words.length === 0 : groups.includes("host");
+  const host = hosted ? await hostFigures(gpu, soaked) : [];
   const results: BenchResults = {
     format: "anomalydiffusion-bench",
     version: 1,
@@ -141,7 +164,7 @@ async function main(): Promise<number> {
   if (values.out !== undefined || !quick) {
     const folder = values.out ? here(values.out) : fileURLToPath(new URL("results", import.meta.url));
     await mkdir(folder, { recursive: true });
-    const file = join(folder, fileName(results));
+    const file = join(folder, fileName(results, [...values.groups ? groups : [], ...words]));
     await writeFile(`${file}.json`, `${JSON.stringify(results, null, 1)}\n`);
     await writeFile(`${file}.html`, benchPage(results));
     console.log(`\n${file}.json and .html`);
@@ -153,12 +176,9 @@ async function main(): Promise<number> {
     console.log(`\n${values.compare} is of another adapter: ${earlier.machine.adapter}`);
   }
   console.log(`\nagainst ${values.compare} (${earlier.date.slice(0, 10)}):`);
-  const changes = compareResults(earlier, results);
-  for (const { name, then, now, ratio } of changes) {
-    const verdict = ratio > threshold ? "  SLOWER" : "";
-    console.log(`${ratio.toFixed(2)} ×  ${ms(then)} → ${ms(now)} ms  ${name}${verdict}`);
-  }
-  return wrong.length || changes.some(({ ratio }) => ratio > threshold) ? 1 : 0;
+  const { lines, slower } = verdict(compareResults(earlier, results), threshold);
+  for (const line of lines) console.log(line);
+  return wrong.length || slower ? 1 : 0;
 }
 
 if (import.meta.main) {

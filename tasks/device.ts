@@ -28,3 +28,9 @@ export async function openBase(folder: string | undefined): Promise<BaseModel> {
   }
   return base;
 }
+
+/** Ends a command's use of the device: the models' weights stay for the next command, all other memory is given back. */
+export async function restDevice(): Promise<void> {
+  for (const base of models.values()) base.rest();
+  (await gpu?.catch(() => undefined))?.trim();
+}

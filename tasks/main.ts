@@ -5,6 +5,7 @@
 import { requireAdapter, selectBackend } from "./adapter.ts";
 import type { AnyCommand, Context } from "./command.ts";
 import { commands } from "./commands/mod.ts";
+import { restDevice } from "./device.ts";
 import { EXIT, Interrupted, reportError, UsageError } from "./errors.ts";
 import { complete, type Flags, nearest, parseFlags, readConfig, type Values } from "./flags.ts";
 import { commandHelp, overview } from "./help.ts";
@@ -154,6 +155,7 @@ async function execute(command: AnyCommand, options: Values, run: OpenedRun | un
     return reportError(error);
   } finally {
     for (const signal of signals) Deno.removeSignalListener(signal, onSignal);
+    await restDevice();
   }
 }
 

@@ -99,11 +99,13 @@ function readTable(path: string, warn: (line: string) => void): TuningTable | un
  * The choices for an adapter: what ships, and over it what was measured here.
  * @param warn is told, in one line, of a table that cannot be used
  * @param path the user's table
+ * @param ships the table that ships
  */
 export function loadChoices(
   info: GPUAdapterInfo,
   warn: (line: string) => void,
   path: string | undefined = tablePath(),
+  ships: TuningTable = shipped as TuningTable,
 ): ReadonlyMap<string, string> {
   const key = adapterKey(info), own = path === undefined ? undefined : readTable(path, warn);
   const current = (table: TuningTable | undefined) => {
@@ -113,7 +115,7 @@ export function loadChoices(
   if (own?.adapters[key] && !current(own)) {
     warn(`${path} was measured with another version of the program and is ignored; tune measures again`);
   }
-  return new Map(Object.entries({ ...current(shipped as TuningTable), ...current(own) }));
+  return new Map(Object.entries({ ...current(ships), ...current(own) }));
 }
 
 /**

@@ -12,6 +12,9 @@ export interface Limits {
   readonly matmul: {
     readonly gflops: number;
     readonly what: string;
+    /** Rows, inner numbers and columns of that product, and how its weights lie. */
+    readonly product?: readonly [number, number, number];
+    readonly dtype?: "f16" | "f32";
     /** On software adapters: GFLOP per second of processor time, which other work on the machine hardly changes. */
     readonly perProcessor?: number;
   };
@@ -42,13 +45,44 @@ async function timesOf(gpu: Gpu, step: () => void, rounds: number): Promise<{ se
   return { seconds: best, processor };
 }
 
+/** One linear layer of these sizes. */
+function product(gpu: Gpu, [rows, inner, columns]: readonly number[], dtype: "f16" | "f32") {
+  const owned = new DisposableStack();
+  const x = owned.use(new Variable("x", [rows, inner], new Float32Array(rows * inner).fill(1 / inner)));
+  const w = owned.use(new Variable("w", [inner, columns], new Float32Array(inner * columns).fill(1), dtype));
+  const program = owned.use(compile(gpu, { y: linear(x.tensor, w.tensor) })), { flops } = program.report;
+  return { step: () => program.step(), flops, [Symbol.dispose]: () => owned.dispose() };
+}
+
 /** FLOP/s / 10⁹ of one linear layer of these sizes, by the clock and by processor time. */
-async function productRate(gpu: Gpu, [rows, inner, columns]: readonly number[], dtype: "f16" | "f32", rounds: number) {
-  using x = new Variable("x", [rows, inner], new Float32Array(rows * inner).fill(1 / inner));
-  using w = new Variable("w", [inner, columns], new Float32Array(inner * columns).fill(1), dtype);
-  using program = compile(gpu, { y: linear(x.tensor, w.tensor) });
-  const { seconds, processor } = await timesOf(gpu, () => program.step(), rounds), { flops } = program.report;
-  return { gflops: flops / seconds / 1e9, perProcessor: flops / processor / 1e9 };
+async function productRate(gpu: Gpu, sizes: readonly number[], dtype: "f16" | "f32", rounds: number) {
+  using one = product(gpu, sizes, dtype);
+  const { seconds, processor } = await timesOf(gpu, one.step, rounds);
+  return { gflops: one.flops / seconds / 1e9, perProcessor: one.flops / processor / 1e9 };
+}
+
+/** The best product again, for about as long as it takes to tell its rate: beside a case, on a machine as busy as the case saw it. */
+export interface Probe extends Disposable {
+  /** FLOP/s / 10⁹ of a run of half a second. */
+  run(): Promise<number>;
+}
+
+/** Opens the best product of a run. */
+export async function openProbe(gpu: Gpu, { matmul }: Limits): Promise<Probe | undefined> {
+  if (!matmul.product || !matmul.dtype) return undefined;
+  const one = product(gpu, matmul.product, matmul.dtype);
+  one.step();
+  await gpu.settle();
+  const steps = Math.max(1, Math.ceil(0.5e9 * matmul.gflops / one.flops));
+  return {
+    async run() {
+      const start = performance.now();
+      for (let i = 0; i < steps; i++) one.step();
+      await gpu.settle();
+      return steps * one.flops / (performance.now() - start) / 1e6;
+    },
+    [Symbol.dispose]: () => one[Symbol.dispose](),
+  };
 }
 
 /** GB/s of copies of `bytes` by the queue, and of a kernel that reads and writes as many. */
@@ -82,7 +116,10 @@ export async function measureLimits(gpu: Gpu, quick: boolean): Promise<Limits> {
     for (const dtype of ["f32", "f16"] as const) {
       const { gflops, perProcessor } = await productRate(gpu, size, dtype, rounds);
       best = Math.max(best, perProcessor);
-      if (gflops > matmul.gflops) matmul = { gflops, what: `${size.join(" × ")}, ${dtype} weights` };
+      if (gflops > matmul.gflops) {
+        const [rows, inner, columns] = size, what = `${size.join(" × ")}, ${dtype} weights`;
+        matmul = { gflops, what, product: [rows, inner, columns], dtype };
+      }
     }
   }
   const { queue, kernel } = await copyRates(gpu, (quick ? 16 : 64) * 2 ** 20, rounds);

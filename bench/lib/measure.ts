@@ -3,6 +3,7 @@
 import process from "node:process";
 import { distance, median } from "./arrays.ts";
 import type { Case, Timing } from "./cases.ts";
+import type { Probe } from "./limits.ts";
 import type { CaseResult } from "./results.ts";
 import type { Rival } from "./rivals.ts";
 
@@ -15,8 +16,15 @@ const PATIENCE = 45_000, LEAST = 3;
 /**
  * Measures a case and closes it.
  * @param rounds runs of each side; slow sides do fewer, three at least
+ * @param probe takes its turn too, right after ours: the rate of the best product on a machine as busy as ours found it
  */
-export async function measure(own: Case, against: readonly Rival[], rounds: number): Promise<CaseResult> {
+export async function measure(
+  own: Case,
+  against: readonly Rival[],
+  rounds: number,
+  probe?: Pick<Probe, "run">,
+): Promise<CaseResult> {
+  const rates: number[] = [];
   const sides = new Map<"ours" | Rival, { run(): Promise<unknown>; times: number[]; processor: number[] }>();
   const closing: (() => unknown)[] = [() => own.ours.dispose()];
   const failed: Partial<Record<Rival, { failed: string }>> = {}, off: Partial<Record<Rival, number>> = {};
@@ -36,7 +44,7 @@ export async function measure(own: Case, against: readonly Rival[], rounds: numb
       }
     }
     for (let round = 0; round < rounds; round++) {
-      for (const side of sides.values()) {
+      for (const [name, side] of sides) {
         const spent = side.times.reduce((a, b) => a + b, 0);
         if (side.times.length >= LEAST && spent > PATIENCE) continue;
         const start = performance.now(), before = process.cpuUsage();
@@ -44,6 +52,7 @@ export async function measure(own: Case, against: readonly Rival[], rounds: numb
         side.times.push(performance.now() - start);
         const { user, system } = process.cpuUsage(before);
         side.processor.push((user + system) / 1000);
+        if (name === "ours" && probe) rates.push(await probe.run());
       }
     }
   } finally {
@@ -68,6 +77,7 @@ export async function measure(own: Case, against: readonly Rival[], rounds: numb
     bytes: own.bytes && own.bytes / own.repeats,
     repeats: own.repeats,
     ours: timing(sides.get("ours")!),
+    ...(rates.length ? { product: Number(median(rates).toPrecision(5)) } : {}),
     rivals: theirs,
     off,
   };

@@ -2,7 +2,7 @@
 
 import { escape } from "../../src/report/html.ts";
 import { STYLE } from "../../src/report/style.ts";
-import { advantage, type BenchResults, gradientRatio, ms, tableOf } from "./results.ts";
+import { advantage, type BenchResults, gradientRatio, ms, processorLine, productLines, tableOf } from "./results.ts";
 import { rivals } from "./rivals.ts";
 
 /** Bars of one case, ours first, as long as their times. */
@@ -68,6 +68,11 @@ turns; medians; each side's output was compared with ours before it was timed.</
     ).join("\n")
   }</tbody></table></div>
 <p class="note">The limit is the best matrix product of this run, for norms the best copy. ort is onnxruntime-web.</p>
+${
+    [productLines(results), processorLine(results)].map((lines) =>
+      lines.length ? `<p class="note">${lines.slice(1).map(escape).join("<br>\n")}</p>` : ""
+    ).join("")
+  }
 ${failures.map((text) => `<p class="note">Failed: ${escape(text)}</p>`).join("")}
 </section>
 <section><h2>Side by side</h2><div class="charts">${bars(results)}</div></section>

@@ -15,6 +15,8 @@ export interface CaseResult {
   /** Layers, steps or images in a timed run; times are of one. */
   readonly repeats: number;
   readonly ours: Timing;
+  /** Median rate of the run's best product between these runs, FLOP/s / 10⁹. */
+  readonly product?: number;
   /** A time, or why there is none. */
   readonly rivals: Partial<Record<Rival, Timing | { readonly failed: string }>>;
   /** Relative difference of each rival's output to ours. */
@@ -63,6 +65,16 @@ export function shareOfLimit({ flops, bytes, ours }: CaseResult, { matmul, copy 
 export function advantage(result: CaseResult, rival: Rival): number | undefined {
   const theirs = result.rivals[rival];
   return theirs && "median" in theirs ? theirs.median / result.ours.median : undefined;
+}
+
+/** What cases reach of the best product's rate in the same rounds: other work on the machine slows both. */
+export function productLines({ cases }: Pick<BenchResults, "cases">): string[] {
+  const lines = cases.flatMap(({ name, flops, ours, product }) =>
+    product && flops
+      ? [`${name}: ${(100 * flops / ours.median / 1e6 / product).toFixed(0)} % of ${product.toFixed(1)} GFLOP/s`]
+      : []
+  );
+  return lines.length ? ["", "of the best product's rate in the same rounds, medians:", ...lines] : [];
 }
 
 /** Processor times of a run of each side, for software adapters: other work on the machine hardly changes them. */
@@ -123,7 +135,7 @@ export function report(results: BenchResults): string[] {
     line(head),
     ...rows.map(line),
   ];
-  lines.push(...processorLine(results));
+  lines.push(...productLines(results), ...processorLine(results));
   const ratio = gradientRatio(results.cases);
   if (ratio) lines.push("", `U-Net forward + gradient takes ${ratio.toFixed(2)} × the forward pass`);
   for (const { name, steps, step, host, growth } of results.host) {
@@ -139,24 +151,44 @@ export function report(results: BenchResults): string[] {
 /** Ours now against ours then. */
 export interface Change {
   readonly name: string;
+  /** Medians by the clock, or least processor times, in milliseconds. */
   readonly then: number;
   readonly now: number;
   /** now / then: above 1 is slower. */
   readonly ratio: number;
+  readonly by: "clock" | "processor time";
 }
 
+/** Share of the clock's time below which a case's work is not this process's: a new process's first image. */
+const OWN_WORK = 0.1;
+
 /**
- * Compares two runs case by case.
+ * Compares two runs case by case: by the clock, on software adapters by processor time where both files have it, since other work
+ * on the machine would look like a regression.
  * @throws Error where they have no case in common
  */
 export function compareResults(then: BenchResults, now: BenchResults): Change[] {
-  const before = new Map(then.cases.map((result) => [result.name, result]));
-  const changes = now.cases.flatMap(({ name, ours: { median } }) => {
-    const old = before.get(name)?.ours.median;
-    return old === undefined ? [] : [{ name, then: old, now: median, ratio: median / old }];
+  const before = new Map(then.cases.map((result) => [result.name, result.ours]));
+  const software = then.machine.software && now.machine.software;
+  const changes = now.cases.flatMap(({ name, ours }): Change[] => {
+    const old = before.get(name);
+    if (!old) return [];
+    const own = ({ processor = 0, best }: Timing) => processor > OWN_WORK * best;
+    const processor = software && own(old) && own(ours);
+    const [a, b] = processor ? [old.processor!, ours.processor!] : [old.median, ours.median];
+    return [{ name, then: a, now: b, ratio: b / a, by: processor ? "processor time" : "clock" }];
   });
   if (changes.length === 0) throw new Error("the two runs have no case in common");
   return changes;
+}
+
+/** Lines for the terminal, and whether a case is slower than `threshold` allows. */
+export function verdict(changes: readonly Change[], threshold: number): { lines: string[]; slower: boolean } {
+  const lines = changes.map(({ name, then, now, ratio, by }) =>
+    `${ratio.toFixed(2)} ×  ${ms(then)} → ${ms(now)} ms  ${name}${by === "clock" ? "" : `, ${by}`}` +
+    (ratio > threshold ? "  SLOWER" : "")
+  );
+  return { lines, slower: changes.some(({ ratio }) => ratio > threshold) };
 }
 
 /** A file's results. */

@@ -210,10 +210,15 @@ export class BaseModel implements Disposable {
     });
   }
 
-  /** Frees the weights. */
-  [Symbol.dispose](): void {
+  /** Gives the autoencoder's memory back until it is needed again; the weights stay. */
+  rest(): void {
     for (const program of this.#programs.values()) program[Symbol.dispose]();
     this.#programs.clear();
+  }
+
+  /** Frees the weights. */
+  [Symbol.dispose](): void {
+    this.rest();
     this.parameters[Symbol.dispose]();
     this.#folder[Symbol.dispose]();
   }

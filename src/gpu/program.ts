@@ -42,8 +42,8 @@ export interface KernelTime {
   readonly gflops: number;
 }
 
-/** FLOPs after which a replay starts another submit: watchdogs of desktop drivers end a submit after about 2 s. */
-const FLOPS_PER_SUBMIT = 2e12;
+/** Most FLOPs of a submit, unless one launch has more: watchdogs of desktop drivers end a submit after about 2 s. */
+export const FLOPS_PER_SUBMIT = 2e12;
 
 interface Recorded {
   readonly launch: Launch;
@@ -124,12 +124,12 @@ export class Program implements Disposable {
       const encoder = device.createCommandEncoder({ label: "replay" });
       const pass = encoder.beginComputePass();
       let flops = 0, last: Pipeline | undefined;
-      while (at < this.#recorded.length && flops < FLOPS_PER_SUBMIT) {
+      do {
         const recorded = this.#recorded[at++];
         this.#dispatch(pass, recorded, last);
         last = recorded.pipeline;
         flops += recorded.launch.flops;
-      }
+      } while (at < this.#recorded.length && flops + this.#recorded[at].launch.flops <= FLOPS_PER_SUBMIT);
       pass.end();
       device.queue.submit([encoder.finish()]);
     }

@@ -1,6 +1,7 @@
 /** Running one command inside another, in a run folder of its own. */
 
 import type { AnyCommand, Context } from "../command.ts";
+import { restDevice } from "../device.ts";
 import { complete, type Values } from "../flags.ts";
 import { RunFolder } from "../run_folder.ts";
 
@@ -33,6 +34,10 @@ export async function runStage(
 ): Promise<void> {
   await using runFolder = await RunFolder.open(context.runFolder.file(folder));
   const checkpoint = await runFolder.latestCheckpoint(), { signal, log, progress } = context;
-  await command.run(complete(command.flags, given), { signal, log, progress, print, runFolder, checkpoint });
+  try {
+    await command.run(complete(command.flags, given), { signal, log, progress, print, runFolder, checkpoint });
+  } finally {
+    await restDevice();
+  }
   await runFolder.write(DONE, done);
 }

@@ -11,6 +11,7 @@ import {
   parseResults,
   report,
   shareOfLimit,
+  verdict,
 } from "../../bench/lib/results.ts";
 
 const timing = (...runs: number[]) => ({ median: median(runs), best: Math.min(...runs), runs });
@@ -57,10 +58,24 @@ Deno.test("bench: medians, axis order and distances", () => {
 
 Deno.test("bench: a comparison is by name, and above 1 is slower", () => {
   const then = results([result("a", 2), result("gone", 1)]), now = results([result("new", 1), result("a", 3)]);
-  assert.deepEqual(compareResults(then, now), [{ name: "a", then: 2, now: 3, ratio: 1.5 }]);
+  assert.deepEqual(compareResults(then, now), [{ name: "a", then: 2, now: 3, ratio: 1.5, by: "clock" }]);
+  const { lines, slower } = verdict(compareResults(then, now), 1.4);
+  assert.deepEqual([lines, slower], [["1.50 ×  2.00 → 3.00 ms  a  SLOWER"], true]);
+  assert.equal(verdict(compareResults(then, now), 1.6).slower, false);
   assert.throws(() => compareResults(then, results([result("new", 1)])), /no case in common/);
   assert.deepEqual(parseResults(JSON.stringify(then), "file"), then);
   assert.throws(() => parseResults("{}", "file.json"), /file.json is no bench result/);
+});
+
+Deno.test("bench: on a software adapter processor times are compared, where the case's work is this process's", () => {
+  const software = (clock: number, processor: number) => {
+    const all = results([result("a", clock, { ours: { ...timing(clock), processor } })]);
+    return { ...all, machine: { ...all.machine, software: true } };
+  };
+  const compared = (a: BenchResults, b: BenchResults) => compareResults(a, b).map(({ ratio, by }) => [ratio, by]);
+  assert.deepEqual(compared(software(2, 3), software(5, 3.3)), [[3.3 / 3, "processor time"]]);
+  assert.deepEqual(compared(software(2, 0.1), software(5, 0.1)), [[2.5, "clock"]]);
+  assert.deepEqual(compared(results([result("a", 2)]), software(5, 3)), [[2.5, "clock"]]);
 });
 
 Deno.test("bench: shares of the limits and ratios to others", () => {
@@ -80,19 +95,25 @@ Deno.test("bench: shares of the limits and ratios to others", () => {
 
 Deno.test("bench: table and page show every case, escaped, with nothing from outside", () => {
   const all = results([
-    result("one & only", 2, { rivals: { "ort-wasm": timing(5), "ort-webgpu": { failed: "no <adapter>" } } }),
+    result("one & only", 2, {
+      product: 2,
+      rivals: { "ort-wasm": timing(5), "ort-webgpu": { failed: "no <adapter>" } },
+    }),
   ]);
   const lines = report(all).join("\n"), page = benchPage(all);
   assert.match(lines, /one & only +2\.00 +1\.0 +25 % +failed +5\.00 +2\.50/);
+  // 2 MFLOP in 2 ms are 1 GFLOP/s.
+  assert.match(lines, /best product's rate in the same rounds, medians:\none & only: 50 % of 2\.0 GFLOP\/s/);
   assert.match(lines, /500 steps of 10\.0 ms, JavaScript at most 4\.0 %; growth device 0\.0 MiB, heap 1\.0 MiB/);
   assert.ok(
-    page.includes("one &#38; only") && page.includes("no &#60;adapter&#62;") && page.includes("a &#60;card&#62;"),
+    page.includes("one &#38; only: 50 % of 2.0 GFLOP/s") && page.includes("no &#60;adapter&#62;") &&
+      page.includes("a &#60;card&#62;"),
   );
   assert.ok(!/https?:|src=|<script|@import|url\(/.test(page));
 });
 
 Deno.test("bench: sides take turns, a side with another output or an error is not timed, all are closed", async () => {
-  const order: string[] = [];
+  const order: string[] = [], probed: number[] = [];
   const open = (name: string, values: number[]) => ({
     run: () => (order.push(name), Promise.resolve(Float32Array.from(values))),
     release: () => Promise.resolve(void order.push(`${name} closed`)),
@@ -108,9 +129,12 @@ Deno.test("bench: sides take turns, a side with another output or an error is no
     },
     ["ort-webgpu", "ort-wasm"],
     3,
+    { run: () => (order.push("product"), probed.push(probed.length + 1), Promise.resolve(probed.length)) },
   );
-  const turns = Array(3).fill(["ours", "wasm"]).flat();
+  const turns = Array(3).fill(["ours", "product", "wasm"]).flat();
   assert.deepEqual(order, ["ours", "gpu", "wasm", ...turns, "wasm closed", "gpu closed", "ours closed"]);
+  assert.deepEqual(probed, [1, 2, 3], "after each of our runs, and nobody else's");
+  assert.equal(measured.product, 2);
   assert.equal(measured.flops, 4);
   assert.equal(measured.ours.runs.length, 3);
   assert.match((measured.rivals["ort-webgpu"] as { failed: string }).failed, /differs by 4\.5e-1/);

@@ -3,6 +3,12 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { PERMISSIONS } from "../../tasks/compile.ts";
+import { planGeneration, planTraining } from "../../src/anomaly/budget.ts";
+import type { Plan } from "../../src/graph/plan.ts";
+import { tunableClasses } from "../../src/graph/tuner.ts";
+import { lightSpatialConfig } from "../../src/models/spatial_encoder.ts";
+import { openModelFolder } from "../../src/weights/folder.ts";
+import { smallModelFolder } from "../../tasks/assets.ts";
 import shipped from "../../tasks/tuning.json" with { type: "json" };
 import {
   adapterKey,
@@ -89,6 +95,34 @@ Deno.test(
     assert.deepEqual([...loadChoices(info("x"), silent, path)], [["a", "8x16"]]);
   }),
 );
+
+Deno.test(
+  "what ships is used where nothing was measured, gives way to what was, and is ignored where it is of other kernels",
+  temporary((path) => {
+    const ships = (kernels: string) => ({
+      format: 1 as const,
+      adapters: { [adapterKey(info("x"))]: { kernels, measured: "2026-01-02", choices: { a: "8x16", b: "own" } } },
+    });
+    const now = ships(kernelRevision());
+    assert.deepEqual([...loadChoices(info("x"), silent, path, now)], [["a", "8x16"], ["b", "own"]]);
+    assert.equal(loadChoices(info("y"), silent, path, now).size, 0);
+    assert.equal(loadChoices(info("x"), silent, path, ships(`${kernelRevision()}0`)).size, 0);
+    saveChoices(path, info("x"), new Map([["b", "4x4"]]));
+    assert.deepEqual([...loadChoices(info("x"), silent, path, now)], [["a", "8x16"], ["b", "4x4"]]);
+  }),
+);
+
+Deno.test("the table that ships knows the software adapter, and the small model's products under the names they have", () => {
+  const [, entry] = Object.entries(shipped.adapters).find(([name]) => name.includes("llvmpipe"))!;
+  using model = openModelFolder(smallModelFolder());
+  const plans: Plan[] = [], seen = (plan: Plan) => void plans.push(plan), { config } = model;
+  const sizes = { batch: 4, tokens: 8, spatial: lightSpatialConfig(4, config.text.width) };
+  planTraining(config, { ...sizes, area: true, kinds: 1 }, Infinity, seen);
+  planGeneration(config, { ...sizes, guidance: 3, reweighting: "official" }, Infinity, seen);
+  const classes = tunableClasses(plans), work = classes.reduce((sum, { flops }) => sum + flops, 0);
+  const known = classes.filter(({ key }) => key in entry.choices).reduce((sum, { flops }) => sum + flops, 0);
+  assert.ok(classes.length > 50 && known > 0.95 * work, `${known} of ${work} FLOPs`);
+});
 
 Deno.test("the table that ships is readable and was measured with these kernels", () => {
   assert.equal(tableProblem(shipped), undefined);
