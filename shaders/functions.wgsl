@@ -29,3 +29,5 @@ fn geluSlope4(x: vec4f) -> vec4f { return 0.5 * (1.0 + erf4(x * 0.70710678)) + x
 fn isNan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }
 fn relu(x: f32) -> f32 { return max(x, 0.0); }
 fn relu4(x: vec4f) -> vec4f { return max(x, vec4f(0.0)); }
+fn leakyRelu(x: f32, p: f32) -> f32 { return select(p * x, x, x > 0.0); }
+fn leakyRelu4(x: vec4f, p: f32) -> vec4f { return select(p * x, x, x > vec4f(0.0)); }

@@ -16,7 +16,8 @@ export interface Value {
 
 /** A step that a kernel of the GEMM family applies to its result before it writes it. */
 export type Epilogue =
-  | { readonly kind: "unary"; readonly expression: string }
+  /** A function of `shaders/functions.wgsl`, and its constant where it has one. */
+  | { readonly kind: "unary"; readonly expression: string; readonly constant?: number }
   /** Adds a tensor of the result's shape. */
   | { readonly kind: "residual"; readonly value: Value }
   /** Adds `value[n]`, one number per column. */
@@ -104,7 +105,7 @@ export interface Op<A> {
   asEpilogue?(
     inputs: readonly Tensor[],
     attributes: A,
-  ): { readonly expression: string } | { readonly add: true } | undefined;
+  ): { readonly expression: string; readonly constant?: number } | { readonly add: true } | undefined;
   /** Runs for its effect on the variables that it writes; kept by the planner without a reader. */
   readonly effect?: true;
 }

@@ -210,8 +210,8 @@ function asStep(node: Node, from: Tensor, result: Tensor): { make: Step; added: 
   const fusion = node.op.asEpilogue?.(node.inputs, node.attributes);
   if (!fusion) return undefined;
   if ("expression" in fusion) {
-    const { expression } = fusion;
-    return { make: () => ({ kind: "unary", expression }), added: false };
+    const { expression, constant } = fusion;
+    return { make: () => ({ kind: "unary", expression, constant }), added: false };
   }
   if (node.inputs[0] === node.inputs[1]) return undefined;
   const other = node.inputs[0] === from ? node.inputs[1] : node.inputs[0];

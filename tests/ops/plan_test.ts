@@ -4,7 +4,7 @@ import { compile } from "../../src/graph/compile.ts";
 import { gradient } from "../../src/graph/gradient.ts";
 import { conv2d, linear } from "../../src/graph/ops/gemm.ts";
 import { adam, assign } from "../../src/graph/ops/optimise.ts";
-import { add, affine, mul, silu, square, sub } from "../../src/graph/ops/pointwise.ts";
+import { add, affine, leakyRelu, mul, silu, square, sub } from "../../src/graph/ops/pointwise.ts";
 import { sum } from "../../src/graph/ops/reduce.ts";
 import { reshape } from "../../src/graph/ops/shape.ts";
 import { apply, defineOp, f32 } from "../../src/graph/op.ts";
@@ -41,6 +41,35 @@ test("bias, time embedding, residual and activation run in the GEMM's launch", (
   // The same chain, whose middle someone else reads, is cut there.
   assert.deepEqual(kernels([y, convolved]).length, 5);
   assert.equal(kernels([y, square(convolved)]).length, 6);
+});
+
+test("a leaky ReLU runs in the GEMM's launch with its slope, in narrow tiles too, and so does its gradient's sign", async () => {
+  for (const columns of [12, 5]) {
+    const leaf = (a: NDArray) => constant(Float32Array.from(a.data), a.shape);
+    const x = leaf(normals([6, 8], "x")), w = leaf(normals([8, columns], "w")), z = linear(x, w);
+    const y = leakyRelu(z, 0.1), [dx] = gradient(sum(square(y)), [x]);
+    assert.deepEqual(kernels([y]), ["gemm"]);
+    // The gradient reads y, so that z is never stored.
+    const whole = plan([y, dx]);
+    assert.equal(whole.launches.filter(({ kernel: { name } }) => name === "gemm").length, 2);
+    using fused = compile(gpu, { y, dx });
+    using apart = compile(gpu, { z });
+    const found = await fused.run(), { z: before } = await apart.run();
+    const slope = Math.fround(0.1), expected = before.map((v) => (v > 0 ? v : slope * v));
+    assert.deepEqual(found.y, expected);
+    assert.ok(expected.some((v) => v < 0) && expected.some((v) => v > 0));
+    const wd = normals([8, columns], "w").data;
+    found.dx.forEach((v, i) => {
+      const row = Math.floor(i / 8), k = i % 8;
+      let sum = 0;
+      for (let c = 0; c < columns; c++) {
+        const at = row * columns + c;
+        sum += 2 * expected[at] * (before[at] > 0 ? 1 : 0.1) * wd[k * columns + c];
+      }
+      assert.ok(Math.abs(v - sum) < 1e-4 * Math.max(1, Math.abs(sum)), `${v} for ${sum}`);
+    });
+  }
+  assert.throws(() => leakyRelu(input("x", [4]), -0.1), /slope of -0.1 would turn signs around/);
 });
 
 test("what cannot be fused is not: a fourth added tensor, a sum with itself, a stretched result", () => {

@@ -89,7 +89,8 @@ function epilogueText(steps: readonly Epilogue[], vector: boolean, batch: number
   let group = 1;
   for (const step of steps) {
     if (step.kind === "unary") {
-      each.push(`  v = ${step.expression}${vector ? "4" : ""}(v);`);
+      const constant = step.constant === undefined ? "" : `, f32(${step.constant})`;
+      each.push(`  v = ${step.expression}${vector ? "4" : ""}(v${constant});`);
       continue;
     }
     const i = added.length;

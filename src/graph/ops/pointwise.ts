@@ -53,7 +53,12 @@ function flat(name: string, expression: string): Op<Constants> {
  * @param forward WGSL over `a`: x, with constants `s.p`, `s.q`
  * @param slope WGSL over `a` and `b`: gradient of x where b is dy, and a is x (or y where `fromOutput`)
  */
-function unary(name: string, forward: string, slope: string, options: { fromOutput?: boolean; fuse?: boolean } = {}) {
+function unary(
+  name: string,
+  forward: string,
+  slope: string,
+  options: { fromOutput?: boolean; fuse?: boolean | "with p" } = {},
+) {
   const backward = flat(`${name}Backward`, slope);
   const op = defineOp<Constants>({
     name,
@@ -64,7 +69,9 @@ function unary(name: string, forward: string, slope: string, options: { fromOutp
     gradient: ({ inputs, outputs, attributes, grads }) => [
       () => apply(backward, [options.fromOutput ? outputs[0] : inputs[0], grads[0]!], attributes)[0],
     ],
-    asEpilogue: options.fuse ? () => ({ expression: name }) : undefined,
+    asEpilogue: options.fuse
+      ? (_, { p }) => (options.fuse === "with p" ? { expression: name, constant: p } : { expression: name })
+      : undefined,
     lower: lowerFlat(forward),
   });
   return (x: Tensor, p = 0, q = 0): Tensor => apply(op, [x], { p, q })[0];
@@ -74,7 +81,11 @@ const unaryOps = {
   silu: unary("silu", "silu4(a)", "b * siluSlope4(a)", { fuse: true }),
   gelu: unary("gelu", "gelu4(a)", "b * geluSlope4(a)", { fuse: true }),
   relu: unary("relu", "relu4(a)", "select(vec4f(0.0), b, a > vec4f(0.0))", { fuse: true, fromOutput: true }),
-  leakyRelu: unary("leakyRelu", "select(s.p * a, a, a > vec4f(0.0))", "select(s.p * b, b, a > vec4f(0.0))"),
+  // A slope above 0 keeps the sign: the gradient can look at y.
+  leakyRelu: unary("leakyRelu", "leakyRelu4(a, s.p)", "select(s.p * b, b, a > vec4f(0.0))", {
+    fuse: "with p",
+    fromOutput: true,
+  }),
   sigmoid: unary("sigmoid", "sigmoid4(a)", "b * a * (1.0 - a)", { fuse: true, fromOutput: true }),
   // tanh of a large number overflows in some drivers.
   tanh: unary("tanh", "tanh(clamp(a, vec4f(-15.0), vec4f(15.0)))", "b * (1.0 - a * a)", { fromOutput: true }),
@@ -98,8 +109,11 @@ export const silu = (x: Tensor): Tensor => unaryOps.silu(x);
 export const gelu = (x: Tensor): Tensor => unaryOps.gelu(x);
 /** max(x, 0), any shape. */
 export const relu = (x: Tensor): Tensor => unaryOps.relu(x);
-/** x for x > 0, else slope · x. */
-export const leakyRelu = (x: Tensor, slope = 0.01): Tensor => unaryOps.leakyRelu(x, slope);
+/** x for x > 0, else slope · x, with a slope of at least 0. */
+export const leakyRelu = (x: Tensor, slope = 0.01): Tensor => {
+  if (!(slope >= 0)) throw new RangeError(`leakyRelu: a slope of ${slope} would turn signs around`);
+  return unaryOps.leakyRelu(x, slope);
+};
 /** 1 / (1 + e⁻ˣ). */
 export const sigmoid = (x: Tensor): Tensor => unaryOps.sigmoid(x);
 /** Hyperbolic tangent. */
