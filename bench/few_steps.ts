@@ -2,7 +2,10 @@
  * Finds the number of steps at which few-step sampling stays within the seed spread of 200-step DDIM on the small model, and
  * writes `few-steps-<date>.json` and `.md`.
  *
- *     deno run -A bench/few_steps.ts --train-run runs/demo/train [--count 8] [--seeds 3] [--out bench/results]
+ *     deno run -A bench/few_steps.ts --train-run runs/demo/train [--pairs runs/demo/pairs] [--count 8] [--seeds 3] [--out bench/results]
+ *
+ * All but sampler, steps and seeds is as in the run of `generate` that `--pairs` names: windows, guidance and what it guides from,
+ * re-weighting. Without it, windows are as in the training. Every pair counts as it comes: no gate, one try.
  *
  * @module
  */
@@ -18,9 +21,11 @@ import { loadImage } from "../src/data/image.ts";
 import { type SamplerKind, samplerKinds } from "../src/diffusion/sampling.ts";
 import { Random } from "../src/random/philox.ts";
 import { partsFolder } from "../tasks/assets.ts";
+import generate from "../tasks/commands/generate.ts";
 import { openBase, openGpu } from "../tasks/device.ts";
 import { openKinds } from "../tasks/jobs/dataset.ts";
 import { maskGround, placedMask } from "../tasks/jobs/masks.ts";
+import { recordedSettings } from "../tasks/jobs/regeneration.ts";
 import { readEmbedding } from "../tasks/jobs/training.ts";
 import { benchEmbedding, pairSettings } from "./lib/cases_jobs.ts";
 import {
@@ -37,24 +42,19 @@ if (import.meta.main) {
   const { values } = parseArgs({
     options: {
       "train-run": { type: "string" },
+      pairs: { type: "string" },
       data: { type: "string" },
       count: { type: "string", default: "8" },
       seeds: { type: "string", default: "3" },
       reference: { type: "string", default: "200" },
       ddim: { type: "string", default: "20,50,100" },
       dpm: { type: "string", default: "6,8,10,12,16,20,30" },
-      guidance: { type: "string", default: "3" },
+      guidance: { type: "string" },
       batch: { type: "string", default: "4" },
       out: { type: "string", default: fileURLToPath(new URL("results", import.meta.url)) },
     },
   });
-  const [count, seeds, reference, guidance, batch] = [
-    values.count,
-    values.seeds,
-    values.reference,
-    values.guidance,
-    values.batch,
-  ].map(Number);
+  const [count, seeds, reference, batch] = [values.count, values.seeds, values.reference, values.batch].map(Number);
   if (!(seeds >= 2)) throw new Error("a spread needs --seeds 2 or more");
   const base = await openBase(undefined), gpu = await openGpu();
   const kinds = openKinds({ data: values.data ?? partsFolder() });
@@ -67,6 +67,11 @@ if (import.meta.main) {
     chosen = kinds.slice(0, 1);
     embedding = { ...benchEmbedding(base), keys: chosen.map(({ key }) => key) };
   }
+  const { window, zoom } = { ...pairSettings, ...embedding.view };
+  const recorded = values.pairs &&
+    (await recordedSettings(values.pairs, undefined, generate.flags)).records[0].settings;
+  const like = { ...pairSettings, window, zoom, ...recorded || {}, minChange: 0, minChangedShare: 0, maxAttempts: 1 };
+  const guidance = values.guidance === undefined ? like.guidance : Number(values.guidance);
   const jobs: PairJob[] = [];
   for (const kind of chosen) {
     const ground = await maskGround(kind, base.side);
@@ -78,7 +83,7 @@ if (import.meta.main) {
   }
   const sample = async (way: Way, seed: number): Promise<{ pairs: GeneratedPair[]; seconds: number }> => {
     const start = performance.now();
-    using generator = new PairGenerator(base, embedding, { ...pairSettings, ...way, guidance, batch, seed });
+    using generator = new PairGenerator(base, embedding, { ...like, ...way, guidance, batch, seed });
     const made = await Array.fromAsync(generator.generate(jobs));
     const seconds = (performance.now() - start) / 1000 / jobs.length;
     console.log(`${way.sampler} η=${way.eta} ${way.steps} steps, seed ${seed}: ${seconds.toFixed(1)} s a pair`);
@@ -118,6 +123,7 @@ if (import.meta.main) {
     pairs: jobs.length,
     seeds,
     guidance,
+    settings: { ...like, guidance, batch },
     reference: referenceWay,
     references: bySeed,
     seedDistance: distances.reduce((a, b) => a + b, 0) / distances.length,

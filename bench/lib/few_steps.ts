@@ -38,6 +38,8 @@ export interface FewSteps {
   readonly pairs: number;
   readonly seeds: number;
   readonly guidance: number;
+  /** All settings; sampler, steps, eta and seed differ between ways. */
+  readonly settings?: Readonly<Record<string, unknown>>;
   readonly reference: Way;
   /** The reference by seed. */
   readonly references: readonly WayFigures[];

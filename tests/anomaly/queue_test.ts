@@ -108,3 +108,14 @@ test("no launch of the large model alone is more than a submit's share, at batch
   planGeneration(config, { ...sizes, guidance: 3, reweighting: "official" }, Infinity, seen);
   assert.ok(launches > 1000 && most > 1e9 && most < FLOPS_PER_SUBMIT, `${most} of ${launches} launches`);
 });
+
+test("text tower and spatial encoder take a whole batch in the launches of one picture", () => {
+  const config = largeModelConfig(), spatial = officialSpatialConfig(4, 1280);
+  const [one, eight] = [1, 8].map((batch) => {
+    const sizes = { batch, tokens: 8, spatial, guidance: 1, reweighting: "official" } as const;
+    return planGeneration(config, sizes).phases.find(({ name }) => name === "text and keys")!;
+  });
+  assert.ok(one.launches > 100);
+  assert.equal(eight.launches, one.launches);
+  assert.ok(Math.abs(eight.flops / one.flops - 8) < 0.01, `${eight.flops / one.flops}`);
+});
