@@ -15,7 +15,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { AnomalyEmbedding } from "../src/anomaly/embedding.ts";
-import { type GeneratedPair, PairGenerator, type PairJob } from "../src/anomaly/generate.ts";
+import { type GeneratedPair, PairGenerator, type PairJob, type PairSettings } from "../src/anomaly/generate.ts";
 import { resizeMask } from "../src/data/augment.ts";
 import { loadImage } from "../src/data/image.ts";
 import { type SamplerKind, samplerKinds } from "../src/diffusion/sampling.ts";
@@ -71,6 +71,8 @@ if (import.meta.main) {
   const recorded = values.pairs &&
     (await recordedSettings(values.pairs, undefined, generate.flags)).records[0].settings;
   const like = { ...pairSettings, window, zoom, ...recorded || {}, minChange: 0, minChangedShare: 0, maxAttempts: 1 };
+  const { sampler: _sampler, steps: _steps, eta: _eta, seed: _seed, batch: _batch, ...same }: Partial<PairSettings> =
+    like;
   const guidance = values.guidance === undefined ? like.guidance : Number(values.guidance);
   const jobs: PairJob[] = [];
   for (const kind of chosen) {
@@ -123,7 +125,7 @@ if (import.meta.main) {
     pairs: jobs.length,
     seeds,
     guidance,
-    settings: { ...like, guidance, batch },
+    settings: { ...same, guidance },
     reference: referenceWay,
     references: bySeed,
     seedDistance: distances.reduce((a, b) => a + b, 0) / distances.length,

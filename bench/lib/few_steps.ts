@@ -38,7 +38,7 @@ export interface FewSteps {
   readonly pairs: number;
   readonly seeds: number;
   readonly guidance: number;
-  /** All settings; sampler, steps, eta and seed differ between ways. */
+  /** What all ways share. */
   readonly settings?: Readonly<Record<string, unknown>>;
   readonly reference: Way;
   /** The reference by seed. */
