@@ -110,7 +110,8 @@ async function main(): Promise<number> {
   using gpu = await Gpu.open();
   gpu.choices = loadChoices(gpu.info, (line) => console.error(`warning: ${line}`));
   console.log(`${gpu.info.description || gpu.info.device}: the adapter's limits …`);
-  let limits = await measureLimits(gpu, quick);
+  const alone = groups.every((name) => name === "host"); // nothing is compared with the limits then
+  let limits = await measureLimits(gpu, quick || alone);
   const sizes = {
     width: number(values.width, quick ? 32 : 128),
     side: quick ? 16 : 32,
@@ -137,7 +138,7 @@ async function main(): Promise<number> {
     gpu.trim();
   }
   // Once more at the end: other work on the machine can only make a limit look lower.
-  limits = betterLimits(limits, await measureLimits(gpu, quick));
+  if (!alone) limits = betterLimits(limits, await measureLimits(gpu, quick));
   const soaked = values.soak ? 500 : quick ? 4 : 40;
   const hosted = values.groups === undefined ? values.soak || words.length === 0 : groups.includes("host");
   const host = hosted ? await hostFigures(gpu, soaked) : [];

@@ -77,10 +77,19 @@ export function productLines({ cases }: Pick<BenchResults, "cases">): string[] {
   return lines.length ? ["", "of the best product's rate in the same rounds, medians:", ...lines] : [];
 }
 
+/** Share of the clock's time below which a case's work is not this process's: a new process's first image. */
+const OWN_WORK = 0.1;
+
+/** Whether a run's processor time says what the run took. */
+function ownWork({ processor = 0, best }: Timing): boolean {
+  return processor > OWN_WORK * best;
+}
+
 /** Processor times of a run of each side, for software adapters: other work on the machine hardly changes them. */
 export function processorLine({ cases, machine, limits }: BenchResults): string[] {
-  if (!machine.software || !cases.some(({ ours }) => ours.processor)) return [];
-  const lines = cases.filter(({ ours }) => ours.processor).map(({ name, flops, ours, rivals: theirs }) => {
+  const measured = cases.filter(({ ours }) => ownWork(ours));
+  if (!machine.software || measured.length === 0) return [];
+  const lines = measured.map(({ name, flops, ours, rivals: theirs }) => {
     const own = ours.processor!,
       share = flops && limits.matmul.perProcessor
         ? `, ${(100 * flops / own / 1e6 / limits.matmul.perProcessor).toFixed(0)} % of the best product`
@@ -159,9 +168,6 @@ export interface Change {
   readonly by: "clock" | "processor time";
 }
 
-/** Share of the clock's time below which a case's work is not this process's: a new process's first image. */
-const OWN_WORK = 0.1;
-
 /**
  * Compares two runs case by case: by the clock, on software adapters by processor time where both files have it, since other work
  * on the machine would look like a regression.
@@ -173,8 +179,7 @@ export function compareResults(then: BenchResults, now: BenchResults): Change[] 
   const changes = now.cases.flatMap(({ name, ours }): Change[] => {
     const old = before.get(name);
     if (!old) return [];
-    const own = ({ processor = 0, best }: Timing) => processor > OWN_WORK * best;
-    const processor = software && own(old) && own(ours);
+    const processor = software && ownWork(old) && ownWork(ours);
     const [a, b] = processor ? [old.processor!, ours.processor!] : [old.median, ours.median];
     return [{ name, then: a, now: b, ratio: b / a, by: processor ? "processor time" : "clock" }];
   });
