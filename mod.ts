@@ -120,8 +120,12 @@ export {
   defectItems,
   type LabelledSample,
   maskItems,
+  type NormalImage,
+  surfaceItems,
   type TrainingSetOptions,
 } from "./src/anomaly/training_set.ts";
+export { type GuideFrom, guideFromOf, surfaceKey, surfaceTokens } from "./src/anomaly/surface.ts";
+export { type Tint, tintOf, TintRange } from "./src/anomaly/tint.ts";
 export type { View } from "./src/anomaly/windows.ts";
 
 export {

@@ -6,8 +6,11 @@
 
 import type { PairFigures } from "./figures.ts";
 
-/** Why a pair is refused: nothing to see inside the mask, a mask much larger than what was drawn, or a pair like an earlier one. */
-export type PairRefusal = "unchanged" | "mostly unchanged" | "near-duplicate";
+/**
+ * Why a pair is refused: nothing to see inside the mask, a mask much larger than what was drawn, a colour that no training pair
+ * has, or a pair like an earlier one.
+ */
+export type PairRefusal = "unchanged" | "mostly unchanged" | "off-colour" | "near-duplicate";
 
 /** What a pair must satisfy by itself. */
 export interface GateLimits {
@@ -55,7 +58,7 @@ interface Made {
 export interface GateOptions<Job, Result> {
   /** Tries made at once. */
   readonly batch: number;
-  /** Tries for one job before the one with the greatest change is kept. */
+  /** Tries for one job before the best is kept: one of its kind's colours, and of these the one with the greatest change. */
   readonly maxAttempts: number;
   readonly make: (tries: readonly Try<Job>[]) => Promise<readonly Result[]>;
   /** Judges what passed by itself; called in the order of the jobs, so that it may compare with what it accepted before. */
@@ -105,6 +108,8 @@ interface Open<Job, Result> extends Try<Job> {
   /** What waits for its turn; undefined while it is to be tried. */
   made?: Result;
   best?: Result;
+  /** Whether the best has a colour that no training pair has. */
+  bestOff?: boolean;
 }
 
 /** Sends a job back for another try, or ends with the best that it had. */
@@ -113,9 +118,13 @@ function refuse<Job extends { readonly attempt?: number }, Result extends Made>(
   why: readonly PairRefusal[],
   maxAttempts: number,
 ): void {
-  const { made, best, job } = one;
+  const { made, best, bestOff, job } = one, off = why.includes("off-colour");
   one.refused.push(...why);
-  if (!best || made!.figures.changeInside > best.figures.changeInside) one.best = made;
+  const better = bestOff === off ? made!.figures.changeInside > best!.figures.changeInside : !best || bestOff;
+  if (better) {
+    one.best = made;
+    one.bestOff = off;
+  }
   one.attempt++;
   const again = one.attempt < maxAttempts && job.attempt === undefined;
   one.made = again ? undefined : { ...one.best!, accepted: false };

@@ -17,6 +17,7 @@ import { type GateLimits, type PairRefusal, pairRefusal, throughGate, type Try }
 import { maskOfPicture } from "./masks.ts";
 import { composite, featherMask } from "./paste.ts";
 import { Sampler, type SamplerSettings } from "./sampler.ts";
+import { surfaceTokens } from "./surface.ts";
 import { crop, type Place, placesOf, putBack, type View } from "./windows.ts";
 
 /** What to make one pair from. */
@@ -174,7 +175,8 @@ export class PairGenerator implements Disposable {
 
   /** For each patch the picture with the defect and the reconstruction without, at the model's resolution. */
   async #draw(patches: readonly Patch[], onStep?: () => void | Promise<void>): Promise<[Image, Image][]> {
-    const base = this.#base, { side, latentSide } = base, { seed, batch, latentMask: mode } = this.#settings;
+    const base = this.#base, { side, latentSide } = base;
+    const { seed, batch, guidance, guideFrom, latentMask: mode } = this.#settings;
     const prompt = base.prompt(plainPrompt);
     const moments = await base.encode(patches.map(({ picture }) => picture));
     const backgrounds = moments.map((m, i) => {
@@ -187,6 +189,7 @@ export class PairGenerator implements Disposable {
       attempt,
       prompt,
       tokens: tokensOf(this.#embedding, key),
+      surface: guideFrom === "surface" && guidance !== 1 ? surfaceTokens(this.#embedding, key) : undefined,
       mask,
       latentMask: latentMask(mask, [1, side, side], [latentSide, latentSide], mode),
       background: backgrounds[i],

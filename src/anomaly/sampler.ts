@@ -15,6 +15,7 @@ import { Random } from "../random/philox.ts";
 import { torchLayouts } from "../weights/rules.ts";
 import type { BaseModel, Prompt } from "./base_model.ts";
 import type { AnomalyEmbedding } from "./embedding.ts";
+import type { GuideFrom } from "./surface.ts";
 import {
   disposeState,
   prepareEffects,
@@ -40,6 +41,8 @@ export interface SamplerSettings {
   readonly sampler?: SamplerKind;
   /** Guidance scale; 1 for none. */
   readonly guidance: number;
+  /** What guidance leads away from; the empty prompt where left out. */
+  readonly guideFrom?: GuideFrom;
   /** Which form of adaptive re-weighting, or `off`. */
   readonly reweighting: ReweightingForm;
   /** Restore the background after the last step (default). The official code leaves what the last step made. */
@@ -58,6 +61,8 @@ export interface SampleJob {
   readonly prompt: Prompt;
   /** Learned tokens e_a [k, D]. */
   readonly tokens: Float32Array;
+  /** Tokens of the whole surface [k, D]; needed to guide away from it. */
+  readonly surface?: Float32Array;
   /** Mask in [0, 1] for the spatial encoder [side, side]; needed where the embedding has one. */
   readonly mask?: Float32Array;
   /** Latent mask [h, w] of 0 and 1; everything where left out. */
@@ -72,6 +77,7 @@ export class Sampler implements Disposable {
   readonly #settings: SamplerSettings;
   /** Unless the embedding lends its own. */
   readonly #spatial: Parameters | undefined;
+  readonly #tokens: number;
   readonly #spatialTokens: number;
   readonly #state: SamplerState;
   readonly #prepare: Compiled;
@@ -83,6 +89,7 @@ export class Sampler implements Disposable {
     const { config, parameters, gpu } = base, { spatial } = embedding;
     const sizes = { ...settings, tokens: embedding.tokens, spatial: spatial?.config };
     this.#state = samplerState(config, sizes);
+    this.#tokens = embedding.tokens;
     this.#spatialTokens = spatial?.config.tokens ?? 0;
     if (spatial && !spatial.resident) {
       const stored = spatial.parameters;
@@ -132,7 +139,7 @@ export class Sampler implements Disposable {
       mask: join(side ** 2, (job) => job.mask),
       words: join(length * width, (job) => job.prompt.words),
       rows: insertionRows(columns, length, learned),
-      ...(guidance === 1 ? {} : { empty: join(length * width, () => this.#base.prompt("").words) }),
+      ...this.#guidedFrom(join),
     });
     const streams = full.map(({ stream, index, attempt }) => new Random(seed, `${stream}/${attempt}`, index));
     const noise = () => {
@@ -162,6 +169,16 @@ export class Sampler implements Disposable {
       if (!pasteBack || !job.latentMask || !job.background) return latent;
       return latent.map((v, k) => job.latentMask![Math.floor(k / latentChannels)] ? v : job.background![k]);
     });
+  }
+
+  /** Input of the unconditional half, where there is one. */
+  #guidedFrom(
+    join: (size: number, part: (job: SampleJob) => Float32Array | undefined) => Float32Array,
+  ): Record<string, Float32Array> {
+    const { guidance, guideFrom } = this.#settings, { maxLength, width } = this.#base.config.text;
+    if (guidance === 1) return {};
+    if (guideFrom !== "surface") return { empty: join(maxLength * width, () => this.#base.prompt("").words) };
+    return { surface: join(this.#tokens * width, (job) => job.surface) };
   }
 
   [Symbol.dispose](): void {

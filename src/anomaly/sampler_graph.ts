@@ -15,6 +15,7 @@ import { type Context, contextKeys, transformers, unet } from "../models/unet.ts
 import type { Parameters } from "../nn/parameters.ts";
 import { downsamplingFactor, type ModelConfig, type UnetConfig } from "../weights/config.ts";
 import { maskTokens, type SpatialConfig } from "./embedding.ts";
+import type { GuideFrom } from "./surface.ts";
 
 /**
  * What happens to the learned tokens' attention: nothing, re-weighting by the official code or by the paper's Eq. 7 (method:
@@ -123,6 +124,8 @@ export interface SamplerSizes {
   readonly spatial?: SpatialConfig;
   /** DDIM where left out. */
   readonly sampler?: SamplerKind;
+  /** What guidance leads away from; the empty prompt where left out. */
+  readonly guideFrom?: GuideFrom;
 }
 
 /** Storage of the spatial encoder's matrices when images are made: 356 M numbers in f16, as the base model's; few in f32. */
@@ -188,12 +191,17 @@ export function prepareEffects(
   sizes: SamplerSizes,
 ): Tensor[] {
   const { batch, guidance, tokens } = sizes, { maxLength: length, width } = config.text, side = config.resolution;
-  const ea = input("tokens", [batch, tokens, width]);
-  const learned = sizes.spatial
-    ? concat([ea, maskTokens(sizes.spatial, spatial!, input("mask", [batch, side, side, 1])).tokens], 1)
-    : ea;
-  const words = insertLearned(input("words", [batch, length, width]), learned, input("rows", [batch, length], "u32"));
-  const sequences = guidance === 1 ? words : concat([words, input("empty", [batch, length, width])], 0);
+  const es = sizes.spatial && maskTokens(sizes.spatial, spatial!, input("mask", [batch, side, side, 1])).tokens;
+  const words = input("words", [batch, length, width]), rowsOf = input("rows", [batch, length], "u32");
+  const told = (name: string) => {
+    const ea = input(name, [batch, tokens, width]);
+    return insertLearned(words, es ? concat([ea, es], 1) : ea, rowsOf);
+  };
+  const conditional = told("tokens");
+  const from = guidance === 1 ? undefined : sizes.guideFrom === "surface"
+    ? told("surface") // the same prompt with the whole surface in the defect's place
+    : input("empty", [batch, length, width]);
+  const sequences = from ? concat([conditional, from], 0) : conditional;
   const context = textTower(config.text, parameters, sequences);
   const effects: Tensor[] = [];
   for (const [name, { k, v }] of contextKeys(config.unet, parameters, context)) {

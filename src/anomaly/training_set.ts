@@ -11,7 +11,7 @@ import {
   resizeMaskOfficial,
   type Sample,
 } from "../data/augment.ts";
-import { type Mask, toTensor } from "../data/image.ts";
+import { type Image, type Mask, toTensor } from "../data/image.ts";
 import { resize } from "../data/resize.ts";
 import { latentMask, type LatentMaskMode } from "../diffusion/blend.ts";
 import { Random } from "../random/philox.ts";
@@ -174,6 +174,61 @@ export async function defectItems(
     latentMask: latentMask(mask, [1, base.side, base.side], [base.latentSide, base.latentSide], options.latentMask),
     mask,
   }));
+}
+
+/** A normal image, and the key of the surface that it shows. */
+export interface NormalImage {
+  /** `object+good`. */
+  readonly key: string;
+  /** Of any size. */
+  readonly image: Image;
+}
+
+/** One pixel in the middle of a square: what a view of a surface keeps inside. */
+function centre(size: number): Mask {
+  const data = new Uint8Array(size * size);
+  data[(size >> 1) * size + (size >> 1)] = 1;
+  return { width: size, height: size, channels: 1, data };
+}
+
+/** A view of a normal image, anywhere in it: what a defect's views show, without the defect. */
+function surfaceView(image: Image, side: number, random: Random, view: View | undefined) {
+  if (view?.window !== "mask") {
+    const large = resize(image, 2 * side, 2 * side, "bicubic"), mask = centre(2 * side);
+    return augment({ image: large, mask }, random, { resolution: side }).image;
+  }
+  const { width, height } = image, window = Math.min(Math.max(1, Math.round(side / view.zoom)), width, height);
+  const at = (extent: number) => random.integer(0, extent - window + 1);
+  const room = roomAround({ x: at(width), y: at(height), width: window, height: window }, image);
+  const share = window / room.width, size = Math.round(side / share);
+  const large = resize(crop(image, room), size, size, "bicubic");
+  return augment({ image: large, mask: centre(size) }, random, {
+    resolution: side,
+    minCrop: Math.min(1, share * (1 - WINDOW_SPREAD)),
+    maxCrop: Math.min(1, share * (1 + WINDOW_SPREAD)),
+  }).image;
+}
+
+/**
+ * Items of whole surfaces; their loss counts everywhere.
+ * @param images as many as there shall be items; view i depends on (seed, key, i) only
+ * @param masks those that the spatial encoder is shown with a surface, by its key: the defects', so that it learns to say the
+ * same of a mask whatever it holds
+ */
+export async function surfaceItems(
+  base: BaseModel,
+  images: readonly NormalImage[],
+  masks: ReadonlyMap<string, readonly Float32Array[]>,
+  { seed, view }: Pick<TrainingSetOptions, "seed" | "view">,
+  onItem?: () => void,
+): Promise<InversionItem[]> {
+  const randoms = images.map(({ key }, i) => new Random(seed, `surface/${key}`, i));
+  const pictures = images.map(({ image }, i) => surfaceView(image, base.side, randoms[i], view));
+  const moments = await base.encode(pictures, onItem), latentMask = new Float32Array(base.latentSide ** 2).fill(1);
+  return images.map(({ key }, i) => {
+    const own = masks.get(key) ?? [];
+    return { key, moments: moments[i], latentMask, mask: own.length ? randoms[i].pick(own) : undefined };
+  });
 }
 
 /** Items whose picture is the mask itself, white on black, and whose loss counts everywhere. */

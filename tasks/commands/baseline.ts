@@ -99,7 +99,7 @@ export default defineCommand({
     steps: shared.steps(50),
     sampler: shared.sampler,
     eta: shared.eta,
-    guidanceScale: shared.guidanceScale(3),
+    guidanceScale: shared.guidanceScale(2),
     // Decides in how many parts a training batch runs, and with it the last digits.
     memory: { ...shared.memory, changeable: false },
   },

@@ -76,7 +76,7 @@ export default defineCommand({
       max: 1000,
       changeable: true,
     },
-    maxTrainSteps: { ...shared.maxTrainSteps(180), description: "How long to train the embeddings and the encoder." },
+    maxTrainSteps: { ...shared.maxTrainSteps(240), description: "How long to train the embeddings and the encoder." },
     maskTrainSteps: {
       type: "integer",
       unit: "steps",
@@ -89,7 +89,7 @@ export default defineCommand({
     batchSize: shared.batchSize,
     sampler: { ...shared.sampler, default: "dpm++2m" },
     steps: shared.steps(12),
-    guidanceScale: shared.guidanceScale(3),
+    guidanceScale: shared.guidanceScale(2),
     reweighting: {
       type: "string",
       description: "Adaptive attention re-weighting: none, as the official code, or as the paper's equation 7.",

@@ -1,6 +1,7 @@
 /** `generate`: image-mask pairs by blended latent diffusion with adaptive attention re-weighting (paper section 3.3). */
 import { planGeneration } from "../../src/anomaly/budget.ts";
 import { withStatistics } from "../../src/anomaly/embedding.ts";
+import { guideFromOf } from "../../src/anomaly/surface.ts";
 import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
 import { learnedKinds } from "../jobs/dataset.ts";
@@ -22,7 +23,7 @@ export default defineCommand({
     "Each defect is drawn into a normal image inside a mask; pixels away from the mask stay as they were. Images " +
     "of any size come out at their own size. manifest.jsonl records seed, source, mask and settings of each pair; " +
     "pair i depends on the seed and i alone. Pairs in which " +
-    "nothing or too little changed, or that look like an earlier one, are tried again. summary.json and the last lines tell what changed inside and outside the " +
+    "nothing or too little changed, whose colour no training pair has, or that look like an earlier one, are tried again. summary.json and the last lines tell what changed inside and outside the " +
     "masks, how near pairs are to the training images and to each other, and how much the seed changes.",
   runFolder: true,
   gpu: true,
@@ -49,6 +50,7 @@ export default defineCommand({
       sampler: "ddim",
       eta: 1,
       guidanceScale: 1,
+      guideFrom: "empty",
       reweighting: "official",
       latentMask: "official",
       pasteBack: false,
@@ -80,7 +82,15 @@ export default defineCommand({
     steps: shared.steps(50),
     sampler: shared.sampler,
     eta: shared.eta,
-    guidanceScale: shared.guidanceScale(3),
+    guidanceScale: shared.guidanceScale(2),
+    guideFrom: {
+      type: "string",
+      description:
+        "What guidance leads away from: the empty prompt, or the part's own surface, so that only what makes the " +
+        "defect grows.",
+      choices: ["surface", "empty"],
+      otherwise: "surface where the training learned it",
+    },
     reweighting: {
       type: "string",
       description: "Adaptive attention re-weighting: none, as the official code, or as the paper's equation 7.",
@@ -119,8 +129,14 @@ export default defineCommand({
     qualityGate: {
       type: "boolean",
       description:
-        "Refuse pairs in which nothing or too little of the mask changed, or that look like an earlier one, and " +
-        "try again with other random numbers.",
+        "Refuse pairs in which nothing or too little of the mask changed, that have a colour which no training pair " +
+        "has, or that look like an earlier one, and try again with other random numbers.",
+      default: true,
+    },
+    colourCheck: {
+      type: "boolean",
+      description:
+        "Quality gate: refuse a defect whose colour, against what surrounds it, no training pair comes near.",
       default: true,
     },
     maxAttempts: {
@@ -164,9 +180,11 @@ export default defineCommand({
     const { path, embedding: read, sha256 } = await readEmbedding(options.trainRun, "train", base);
     const embedding = withStatistics(read, options.officialBn);
     const kinds = learnedKinds(options, path, embedding.keys);
+    const guideFrom = options.guideFrom ?? guideFromOf(embedding, kinds.map(({ key }) => key));
     const sampling = {
       batch: options.batchSize,
       guidance: options.guidanceScale,
+      guideFrom,
       sampler: options.sampler,
       reweighting: options.reweighting,
       tokens: embedding.tokens,
@@ -185,6 +203,7 @@ export default defineCommand({
       embedding,
       embeddingHash: sha256,
       distinct: options.qualityGate,
+      colourCheck: options.qualityGate && options.colourCheck,
       seedProbes: options.seedProbes ?? (options.count >= PROBES_FROM ? PROBES : 0),
       settings: {
         seed: options.seed,
@@ -193,6 +212,7 @@ export default defineCommand({
         sampler: options.sampler,
         eta: options.eta,
         guidance: options.guidanceScale,
+        guideFrom,
         reweighting: options.reweighting,
         latentMask: shared.latentMaskMode(options.latentMask),
         pasteBack: options.pasteBack,

@@ -71,7 +71,7 @@ export default defineCommand({
     },
     train: { type: "boolean", description: "Plan a training instead of a generation.", default: false },
     memory: shared.memory,
-    guidanceScale: shared.guidanceScale(3),
+    guidanceScale: shared.guidanceScale(2),
     steps: shared.steps(50),
     sampler: shared.sampler,
     numVectors: shared.numVectors(8),

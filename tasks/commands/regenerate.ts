@@ -58,8 +58,8 @@ export default defineCommand({
     }
     const base = await openBase(model);
     const { embedding, sha256 } = await readEmbedding(trainRun, "train", base);
-    const sizesOf = ({ guidance, sampler, reweighting }: typeof records[number]["settings"]) => ({
-      ...{ batch: batchSize, guidance, sampler, reweighting, tokens: embedding.tokens },
+    const sizesOf = ({ guidance, guideFrom, sampler, reweighting }: typeof records[number]["settings"]) => ({
+      ...{ batch: batchSize, guidance, guideFrom, sampler, reweighting, tokens: embedding.tokens },
       spatial: embedding.spatial?.config,
     });
     const budget = await jobBudget(

@@ -67,7 +67,7 @@ export default defineCommand({
       type: "integer",
       unit: "steps",
       description: "How long the embeddings and the spatial encoder are trained.",
-      default: 160,
+      default: 540,
       min: 1,
     },
     maskTrainSteps: {
@@ -82,7 +82,7 @@ export default defineCommand({
     batchSize: shared.batchSize,
     steps: shared.steps(8),
     sampler: { ...shared.sampler, default: "dpm++2m" },
-    guidanceScale: shared.guidanceScale(3),
+    guidanceScale: shared.guidanceScale(2),
     inspectRecipe: {
       type: "string",
       description:

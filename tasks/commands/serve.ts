@@ -1,6 +1,7 @@
 /** `serve`: a local page on which masks are painted and defects appear in them. */
 import { join } from "node:path";
 import { planGeneration } from "../../src/anomaly/budget.ts";
+import { guideFromOf } from "../../src/anomaly/surface.ts";
 import { UserError } from "../../src/errors.ts";
 import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
@@ -47,7 +48,7 @@ export default defineCommand({
     },
     seed: { ...shared.seed, description: "Seed that the page begins with.", changeable: true },
     steps: { ...shared.steps(20), description: "Sampling steps that the page begins with.", changeable: true },
-    guidanceScale: { ...shared.guidanceScale(3), changeable: true },
+    guidanceScale: { ...shared.guidanceScale(2), changeable: true },
     sampler: { ...shared.sampler, default: "dpm++2m" },
     memory: shared.memory,
   },
@@ -65,8 +66,9 @@ export default defineCommand({
     const { path, embedding, sha256 } = await readEmbedding(trainRun, "train", base);
     const kinds = learnedKinds({ data, part, defect }, path, embedding.keys);
     // One picture at a time: it fits, or it is told before anyone has painted a mask.
+    const guideFrom = guideFromOf(embedding, kinds.map(({ key }) => key));
     const sizes = {
-      ...{ batch: 1, guidance: guidanceScale, sampler, reweighting: "official" as const },
+      ...{ batch: 1, guidance: guidanceScale, guideFrom, sampler, reweighting: "official" as const },
       ...{ tokens: embedding.tokens, spatial: embedding.spatial?.config },
     };
     const budget = await jobBudget(given.memory, base.gpu, () => planGeneration(base.config, sizes));
@@ -81,6 +83,7 @@ export default defineCommand({
       runFolder: context.runFolder,
       settings: {
         sampler,
+        guideFrom,
         eta: 1,
         reweighting: "official",
         latentMask: "maxPool",

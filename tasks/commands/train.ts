@@ -8,7 +8,7 @@ import { openBase } from "../device.ts";
 import { UsageError } from "../errors.ts";
 import { openKinds, trainingSamples } from "../jobs/dataset.ts";
 import { fitTrainingTo, jobBudget } from "../jobs/memory.ts";
-import { encodeViews, train, unmasked } from "../jobs/training.ts";
+import { encodeSurfaces, encodeViews, surfacesOf, train, unmasked } from "../jobs/training.ts";
 import { VALIDATION, validationSheet } from "../jobs/validation.ts";
 import * as shared from "./shared.ts";
 
@@ -39,6 +39,7 @@ export default defineCommand({
       latentMask: "official",
       augmentation: "official",
       window: "whole",
+      surface: false,
       spatialEncoder: "official",
       officialBn: true,
       initializerToken: "anomaly",
@@ -99,6 +100,13 @@ export default defineCommand({
       description: "Count the loss inside the mask only, the paper's way; without it as plain textual inversion does.",
       default: true,
     },
+    surface: {
+      type: "boolean",
+      description:
+        "Learn an embedding of each part's normal surface too, from which generate then guides away. Not with " +
+        "--augmentation official, whose batches are of defects.",
+      default: true,
+    },
     lossNormalization: {
       type: "string",
       description: "Divide the masked loss by the mask's area, or by the whole latent as the official code does.",
@@ -154,6 +162,7 @@ export default defineCommand({
         "the light encoder has no batch norms",
       );
     }
+    const withSurface = options.surface && options.augmentation !== "official";
     const base = await openBase(options.model);
     const kinds = openKinds(options), samples = await trainingSamples(kinds, context);
     const area = options.lossNormalization === "area";
@@ -168,7 +177,7 @@ export default defineCommand({
       tokens: options.numVectors,
       spatial,
       area,
-      kinds: kinds.length,
+      kinds: kinds.length + (withSurface ? surfacesOf(kinds) : 0),
       validation: options.validationSteps ? { ...VALIDATION, batch: shown } : undefined,
     };
     const budget = await jobBudget(options.memory, base.gpu, () => planTraining(base.config, sizes));
@@ -190,7 +199,8 @@ export default defineCommand({
       batch: options.trainBatchSize,
     };
     const views = await encodeViews(defectItems, base, samples, viewing, "view", context);
-    const items = options.maskedLoss ? views : unmasked(views);
+    const defects = options.maskedLoss ? views : unmasked(views);
+    const items = withSurface ? [...defects, ...await encodeSurfaces(base, kinds, defects, viewing, context)] : defects;
     using inversion = new Inversion(base, items, {
       tokens: options.numVectors,
       spatialTokens: options.numSpatialVectors,

@@ -13,6 +13,7 @@ import { Inversion } from "../../src/anomaly/inversion.ts";
 import type { ReweightingForm } from "../../src/anomaly/sampler.ts";
 import { defectItems } from "../../src/anomaly/training_set.ts";
 import { promptTemplates } from "../../src/data/prompts.ts";
+import { guideFromOf } from "../../src/anomaly/surface.ts";
 import type { SamplerKind } from "../../src/diffusion/sampling.ts";
 import { UserError } from "../../src/errors.ts";
 import type { Context } from "../command.ts";
@@ -20,7 +21,7 @@ import { type Kind, trainingSamples } from "./dataset.ts";
 import { existsFile, readProduct } from "./files.ts";
 import { fitGenerationTo, fitTrainingTo, jobBudget } from "./memory.ts";
 import { makePairs } from "./pairs.ts";
-import { EMBEDDINGS, encodeViews, train, unmasked } from "./training.ts";
+import { EMBEDDINGS, encodeSurfaces, encodeViews, surfacesOf, train, unmasked } from "./training.ts";
 
 /** Which parts of the method a baseline keeps. */
 export interface InversionPreset {
@@ -89,9 +90,11 @@ export async function makeInversionBaseline(
   const own = context.runFolder.file(EMBEDDINGS);
   if (!run.trainRun && !await existsFile(own)) await learn(base, kinds, run, context);
   const { embedding, sha256 } = await readTokens(run.trainRun ?? context.runFolder.path, base, kinds);
+  const guideFrom = guideFromOf(embedding, kinds.map(({ key }) => key));
   const sizes = {
     batch: run.batchSize,
     guidance: run.guidanceScale,
+    guideFrom,
     sampler: run.sampler,
     reweighting: preset.reweighting,
     tokens: embedding.tokens,
@@ -112,6 +115,7 @@ export async function makeInversionBaseline(
       sampler: run.sampler,
       eta: run.eta,
       guidance: run.guidanceScale,
+      guideFrom,
       reweighting: preset.reweighting,
       latentMask: "maxPool",
       feather: 3,
@@ -126,13 +130,15 @@ export async function makeInversionBaseline(
 /** Learns the tokens of every kind and leaves them in the run folder. */
 async function learn(base: BaseModel, kinds: readonly Kind[], run: InversionRun, context: Context): Promise<void> {
   const { maskedLoss } = inversionPresets[run.method];
-  const sizes = { batch: run.trainBatchSize, tokens: run.numVectors, area: true, kinds: kinds.length };
+  const learned = kinds.length + surfacesOf(kinds);
+  const sizes = { batch: run.trainBatchSize, tokens: run.numVectors, area: true, kinds: learned };
   const budget = await jobBudget(run.memory, base.gpu, () => planTraining(base.config, sizes));
   const fitted = fitTrainingTo(budget, run.memory !== undefined, base.config, sizes, base.gpu.device, context);
   const { seed, augmentedCopies } = run,
     options = { seed, augmentation: "paper", augmentedCopies, view: VIEW } as const;
   const views = await encodeViews(defectItems, base, await trainingSamples(kinds, context), options, "view", context);
-  const items = maskedLoss ? views : unmasked(views);
+  const defects = maskedLoss ? views : unmasked(views);
+  const items = [...defects, ...await encodeSurfaces(base, kinds, defects, options, context)];
   using inversion = new Inversion(base, items, {
     tokens: run.numVectors,
     spatialTokens: 0,

@@ -4,9 +4,10 @@ import type { BaseModel } from "../../src/anomaly/base_model.ts";
 import type { AnomalyEmbedding } from "../../src/anomaly/embedding.ts";
 import type { PairRefusal } from "../../src/anomaly/gate.ts";
 import { type GeneratedPair, PairGenerator, type PairJob, type PairSettings } from "../../src/anomaly/generate.ts";
+import { type Tint, tintOf, TintRange } from "../../src/anomaly/tint.ts";
 import { resizeMask } from "../../src/data/augment.ts";
 import { encodeImage, type Image, type ImageFormat, loadImage, loadMask, type Mask } from "../../src/data/image.ts";
-import { listImages } from "../../src/data/mvtec.ts";
+import { listImages, loadPair } from "../../src/data/mvtec.ts";
 import { UserError } from "../../src/errors.ts";
 import type { Gpu } from "../../src/gpu/device.ts";
 import { defectDescriptor, DUPLICATE, type LabelledImage, seedVariety } from "../../src/inspection/metrics/pairs.ts";
@@ -45,7 +46,11 @@ export interface ManifestRecord {
   readonly embeddings: string;
   readonly adapter: string;
   /** All that decides what the image looks like; how many were made at once does not. */
-  readonly settings: Omit<PairSettings, "batch"> & { readonly distinct?: boolean; readonly officialBn?: boolean };
+  readonly settings: Omit<PairSettings, "batch"> & {
+    readonly distinct?: boolean;
+    readonly colourCheck?: boolean;
+    readonly officialBn?: boolean;
+  };
 }
 
 /** Name of the manifest. */
@@ -66,6 +71,8 @@ export interface PairRun {
   readonly settings: PairSettings;
   /** Refuse pairs that look like one of a smaller index. */
   readonly distinct?: boolean;
+  /** Refuse pairs of a colour that no training pair has. */
+  readonly colourCheck?: boolean;
   readonly base: BaseModel;
   readonly embedding: AnomalyEmbedding;
   /** SHA-256 of the embedding file. */
@@ -79,8 +86,8 @@ const FIRST_PROBE = 2 ** 30;
 
 /** Makes `count` pairs of each kind; those in the manifest stay. */
 export async function makePairs(kinds: readonly Kind[], run: PairRun, context: Context): Promise<void> {
-  const { base, settings, count, distinct = false } = run, { runFolder, signal } = context;
-  const { batch: _, ...recorded } = { ...settings, distinct, officialBn: run.officialBn };
+  const { base, settings, count, distinct = false, colourCheck = false } = run, { runFolder, signal } = context;
+  const { batch: _, ...recorded } = { ...settings, distinct, colourCheck, officialBn: run.officialBn };
   const { format = "png" } = run, ending = format === "png" ? "png" : "jpg";
   const pools = new Map(run.masks ? kinds.map((kind) => [kind, masksOf(run.masks!, kind)]) : []);
   const before = await readJsonLines<ManifestRecord>(runFolder.file(MANIFEST));
@@ -99,11 +106,12 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
   let done = start, rejected = 0;
   const origins = new Map<PairJob, { kind: Kind; source: string; maskSource: string }>();
 
-  const similar = new Similar();
+  const similar = new Similar(), tints = new Map<string, TintRange>();
   async function* jobs(): AsyncGenerator<PairJob> {
     for (const kind of kinds) {
       const pool = pools.get(kind);
       const ground = pool ? undefined : await maskGround(kind, base.side);
+      if (colourCheck) tints.set(kind.key, await tintRange(kind));
       for (let index = 0; index < count; index++) {
         const there = finished.get(`${kind.key} ${index}`);
         if (there) {
@@ -125,7 +133,11 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
   }
 
   const next = () => signal.throwIfAborted(),
-    judge = distinct ? (pair: GeneratedPair) => similar.judge(pair) : undefined;
+    judge = (pair: GeneratedPair) => {
+      const range = tints.get(pair.job.key);
+      if (range && !range.holds(tintOf(pair.image, pair.job.mask))) return "off-colour";
+      return distinct ? similar.judge(pair) : undefined;
+    };
   for await (const pair of generator.generate(jobs(), { next, judge })) {
     const { job, image, attempt, accepted, refused, feather } = pair, nearestEarlier = similar.distance(pair);
     const figures = { ...pair.figures, ...(nearestEarlier === undefined ? {} : { nearestEarlier }) };
@@ -173,6 +185,16 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
   }
   const varieties = await varietyBySeed(generator, kinds, run, records, context);
   await summarisePairs({ kinds, data: run.data, records, seedVariety: varieties }, context);
+}
+
+/** Colours of a kind's training pairs. */
+async function tintRange({ defect }: Kind): Promise<TintRange> {
+  const tints: Tint[] = [];
+  for (const pair of defect.train) {
+    const { image, mask } = await loadPair(pair), tint = tintOf(image, mask);
+    if (tint) tints.push(tint);
+  }
+  return new TintRange(tints);
 }
 
 /** Accepted pairs by kind, to tell whether another looks like one of them. */

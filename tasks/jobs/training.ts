@@ -13,12 +13,18 @@ import {
   type defectItems,
   type LabelledSample,
   maskItems,
+  type NormalImage,
+  surfaceItems,
   viewCount,
 } from "../../src/anomaly/training_set.ts";
+import { surfaceKey } from "../../src/anomaly/surface.ts";
 import type { View } from "../../src/anomaly/windows.ts";
+import { loadImage } from "../../src/data/image.ts";
 import type { LatentMaskMode } from "../../src/diffusion/blend.ts";
 import { UserError } from "../../src/errors.ts";
+import { Random } from "../../src/random/philox.ts";
 import type { Context } from "../command.ts";
+import type { Kind } from "./dataset.ts";
 import { readProduct } from "./files.ts";
 
 /** File that a finished training run leaves. */
@@ -96,6 +102,36 @@ export async function encodeViews(
   const items = await make(base, samples, options, () => progress.update(++done));
   progress.finish();
   return items;
+}
+
+/** How many surfaces there are to learn beside these kinds. */
+export function surfacesOf(kinds: readonly Kind[]): number {
+  return new Set(kinds.map(({ part }) => part)).size;
+}
+
+/**
+ * Items of the parts' surfaces, as many for each part as for one of its defects.
+ * @param items of the defects
+ */
+export async function encodeSurfaces(
+  base: BaseModel,
+  kinds: readonly Kind[],
+  items: readonly InversionItem[],
+  { seed, view }: Pick<ViewFlags, "seed" | "view">,
+  context: Context,
+): Promise<InversionItem[]> {
+  const images: NormalImage[] = [], masks = new Map<string, Float32Array[]>();
+  for (const [part, own] of Map.groupBy(kinds, (kind) => kind.part)) {
+    const key = surfaceKey(part.name), counts = own.map((kind) => items.filter((item) => item.key === kind.key).length);
+    const names = new Set(own.map((kind) => kind.key)), random = new Random(seed, `surfaces/${key}`);
+    masks.set(key, items.filter((item) => item.mask && names.has(item.key)).map(({ mask }) => mask!));
+    for (let i = 0; i < Math.max(...counts); i++) images.push({ key, image: await loadImage(random.pick(part.good)) });
+  }
+  const progress = context.progress({ label: "surfaces", total: images.length, unit: "view" });
+  let done = 0;
+  const made = await surfaceItems(base, images, masks, { seed, view }, () => progress.update(++done));
+  progress.finish();
+  return made;
 }
 
 /** How a run is kept. */

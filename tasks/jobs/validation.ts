@@ -3,6 +3,7 @@
 import type { BaseModel } from "../../src/anomaly/base_model.ts";
 import type { AnomalyEmbedding } from "../../src/anomaly/embedding.ts";
 import { PairGenerator, type PairJob } from "../../src/anomaly/generate.ts";
+import { guideFromOf } from "../../src/anomaly/surface.ts";
 import { loadImage, toPng } from "../../src/data/image.ts";
 import { resize } from "../../src/data/resize.ts";
 import { contactSheet, maskImage } from "../../src/report/sheet.ts";
@@ -37,6 +38,7 @@ export async function validationSheet(
   }
   using generator = new PairGenerator(base, embedding, {
     ...VALIDATION,
+    guideFrom: guideFromOf(embedding, kinds.map(({ key }) => key)),
     batch: Math.min(batch, jobs.length),
     steps: STEPS,
     eta: 1,

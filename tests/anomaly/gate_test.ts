@@ -82,6 +82,25 @@ Deno.test("where no try passes, the one with the greatest change is kept and mar
   }
 });
 
+Deno.test("where every try is refused, one of its kind's colours is kept before a louder one that is not", async () => {
+  const tries: [change: number, why: PairRefusal][][] = [
+    [[0.9, "off-colour"], [0.2, "near-duplicate"], [0.3, "unchanged"], [0.8, "off-colour"]],
+    [[0.5, "off-colour"], [0.7, "off-colour"], [0.6, "off-colour"], [0.1, "off-colour"]],
+  ];
+  const make = (list: readonly Try<Job>[]) =>
+    Promise.resolve(list.map(({ job: { index }, attempt }): Made => {
+      const figures = { changeInside: tries[index][attempt][0], changeOutside: 0, changedShare: 1 };
+      return { index, attempt, figures, accepted: true, refused: [] };
+    }));
+  const judge = ({ index, attempt }: Made) => tries[index][attempt][1];
+  const kept: Made[] = [];
+  for await (const one of throughGate([{ index: 0 }, { index: 1 }], { batch: 2, maxAttempts: 4, make, judge })) {
+    kept.push(one);
+  }
+  assert.deepEqual(kept.map(({ attempt, accepted }) => [attempt, accepted]), [[2, false], [1, false]]);
+  assert.deepEqual(kept.map(({ refused }) => refused), tries.map((all) => all.map(([, why]) => why)));
+});
+
 Deno.test("a job with a given try is made at that try only, and not judged", async () => {
   const { results, tries, judged } = await run([{ index: 1, attempt: 2 }, { index: 2, attempt: 0 }], { limit: 0.99 });
   assert.deepEqual(tries, ["1/2", "2/0"]);

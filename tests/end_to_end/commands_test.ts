@@ -31,7 +31,8 @@ const TRAIN_MASKS =
   "train-masks --data @data --model @model --max-train-steps 6 --train-batch-size 2 --augmented-copies 2";
 const MASKS = "generate-masks --data @data --model @model --masks-run @mask-run --steps 3 --count 4 " +
   "--batch-size 4";
-const PAIRS = "generate --data @data --model @model --train-run @run --steps 3 --masks @masks";
+const PAIRS = "generate --data @data --model @model --train-run @run --steps 3 --masks @masks " +
+  "--no-colour-check"; // a random model has colours of its own
 
 /** Runs a test on the folder that all tests share. */
 function test(name: string, fn: () => void | Promise<void>): void {
@@ -53,7 +54,12 @@ test("train leaves embeddings, an encoder, losses, pictures and checkpoints, and
   await shop.good(`${TRAIN} ${options} --out @run`);
   const file = shop.file("run/embeddings.safetensors");
   const { keys, tokens, width, table, spatial } = decodeEmbedding(Deno.readFileSync(file), file);
-  assert.deepEqual(keys, KINDS.map(({ part, defect }) => `${part}+${defect}`));
+  // The parts' surfaces too, from which pairs are guided away.
+  const learned = [
+    ...KINDS.map(({ part, defect }) => `${part}+${defect}`),
+    ...Object.keys(TINY_PARTS).map((part) => `${part}+good`),
+  ];
+  assert.deepEqual(keys, learned.sort());
   assert.deepEqual([tokens, width, spatial?.config.tokens], [8, 32, 4]);
   assert.ok(table.every(Number.isFinite) && new Set(table).size > table.length / 2);
   const lines = Deno.readTextFileSync(shop.file("run/loss.jsonl")).trimEnd().split("\n").map((line) =>
@@ -317,6 +323,34 @@ test("what --min-change refuses is tried again, then kept and marked", async () 
   // The gate, too, works picture by picture.
   await shop.good(`${common} --min-change ${gate} --batch-size 5 --out @gate-wide`);
   assert.deepEqual(pictures("gate-wide"), pictures("gate-some"));
+});
+
+test("pairs are guided away from the surface where one was learned; --guide-from empty and --no-surface do without", async () => {
+  const line = `${PAIRS.replace("@run", "@no-surface")} --part weave --count 1 --guidance-scale 4`;
+  await shop.good(`${TRAIN} --part weave --no-surface --validation-steps 0 --out @no-surface`);
+  const file = shop.file("no-surface/embeddings.safetensors");
+  assert.ok(decodeEmbedding(Deno.readFileSync(file), file).keys.every((key) => !key.endsWith("+good")));
+  const { code, err } = await shop.run(`${line} --guide-from surface --out @no-surface-pairs`);
+  assert.equal(code, 1);
+  assert.match(err, /no surface was learned for weave\+/);
+  await shop.good(`${line} --out @no-surface-pairs --overwrite`);
+  assert.ok(manifest("no-surface-pairs").every(({ settings }) => settings.guideFrom === "empty"));
+  const common = `${PAIRS} --part weave --count 1 --guidance-scale 4 --no-quality-gate`;
+  await shop.good(`${common} --out @from-surface`);
+  await shop.good(`${common} --guide-from surface --out @from-surface-too`);
+  await shop.good(`${common} --guide-from empty --out @from-empty`);
+  assert.ok(manifest("from-surface").every(({ settings }) => settings.guideFrom === "surface"));
+  assert.deepEqual(pictures("from-surface-too"), pictures("from-surface"));
+  assert.notDeepEqual(pictures("from-empty"), pictures("from-surface"));
+});
+
+test("a defect of a colour that no training pair has is tried again", async () => {
+  // Holes are black: a colour that a random model does not find.
+  const line = `${PAIRS} --part weave --defect hole --count 3 --max-attempts 2 --min-change 0 --min-changed-share 0`;
+  await shop.good(`${line} --colour-check --out @colours`);
+  await shop.good(`${line} --out @any-colours`);
+  assert.ok(manifest("colours").some(({ refused }) => refused.includes("off-colour")));
+  assert.ok(manifest("any-colours").every(({ refused }) => !refused.includes("off-colour")));
 });
 
 test("pairs that look like an earlier one are refused, the same whatever batch or interruption", async () => {
