@@ -7,13 +7,29 @@
 
 const M0 = 0xd2511f53, M1 = 0xcd9e8d57, W0 = 0x9e3779b9, W1 = 0xbb67ae85;
 
-/** High and low words of a 32×32-bit product, into `out`. */
-function multiply(a: number, b: number, out: Uint32Array): void {
+/** High word of a 32×32-bit product, from halves: no step leaves 32 bits. */
+function high(a: number, b: number): number {
   const al = a & 0xffff, ah = a >>> 16, bl = b & 0xffff, bh = b >>> 16;
-  const mid = ah * bl + Math.floor((al * bl) / 65536);
-  const mid2 = al * bh + (mid % 65536);
-  out[0] = ah * bh + Math.floor(mid / 65536) + Math.floor(mid2 / 65536);
-  out[1] = Math.imul(a, b);
+  const low = (Math.imul(ah, bl) >>> 0) + (Math.imul(al, bl) >>> 16);
+  const mid = (Math.imul(al, bh) >>> 0) + (low & 0xffff);
+  return Math.imul(ah, bh) + (low >>> 16) + (mid >>> 16);
+}
+
+/** Ten rounds on the counter (c0, c1, c2, c3), into `out`. Training and sampling spend most of the host's time here. */
+function block(c0: number, c1: number, c2: number, c3: number, k0: number, k1: number, out: Uint32Array): void {
+  for (let round = 0; round < 10; round++) {
+    const h0 = high(M0, c0), l0 = Math.imul(M0, c0), h1 = high(M1, c2), l1 = Math.imul(M1, c2);
+    c0 = h1 ^ c1 ^ k0;
+    c1 = l1;
+    c2 = h0 ^ c3 ^ k1;
+    c3 = l0;
+    k0 = (k0 + W0) | 0;
+    k1 = (k1 + W1) | 0;
+  }
+  out[0] = c0;
+  out[1] = c1;
+  out[2] = c2;
+  out[3] = c3;
 }
 
 /**
@@ -29,20 +45,9 @@ function multiply(a: number, b: number, out: Uint32Array): void {
  * ```
  */
 export function philox(counter: ArrayLike<number>, key: ArrayLike<number>): Uint32Array {
-  const c = Uint32Array.from(counter), p = new Uint32Array(2), q = new Uint32Array(2);
-  let k0 = key[0] >>> 0, k1 = key[1] >>> 0;
-  for (let round = 0; round < 10; round++) {
-    multiply(M0, c[0], p);
-    multiply(M1, c[2], q);
-    const c1 = c[1], c3 = c[3];
-    c[0] = q[0] ^ c1 ^ k0;
-    c[1] = q[1];
-    c[2] = p[0] ^ c3 ^ k1;
-    c[3] = p[1];
-    k0 = (k0 + W0) >>> 0;
-    k1 = (k1 + W1) >>> 0;
-  }
-  return c;
+  const out = new Uint32Array(4);
+  block(counter[0], counter[1], counter[2], counter[3], key[0], key[1], out);
+  return out;
 }
 
 /** 32-bit FNV-1a of the UTF-8 bytes of a string. */
@@ -65,9 +70,9 @@ export function fnv1a(text: string): number {
 export class Random {
   readonly #key: [number, number];
   readonly #index: [number, number];
+  readonly #words = new Uint32Array(4);
   #block = 0;
-  #words: Uint32Array = new Uint32Array(0);
-  #next = 0;
+  #next = 4;
   #spare: number | undefined;
 
   /**
@@ -84,9 +89,9 @@ export class Random {
 
   /** A uniform 32-bit word. */
   word(): number {
-    if (this.#next === this.#words.length) {
-      const block = this.#block++;
-      this.#words = philox([block >>> 0, Math.floor(block / 2 ** 32), ...this.#index], this.#key);
+    if (this.#next === 4) {
+      const at = this.#block++, [i0, i1] = this.#index, [k0, k1] = this.#key;
+      block(at >>> 0, Math.floor(at / 2 ** 32), i0, i1, k0, k1, this.#words);
       this.#next = 0;
     }
     return this.#words[this.#next++];
@@ -127,7 +132,9 @@ export class Random {
 
   /** `count` standard normal numbers. */
   normals(count: number): Float32Array {
-    return Float32Array.from({ length: count }, () => this.normal());
+    const values = new Float32Array(count);
+    for (let i = 0; i < count; i++) values[i] = this.normal();
+    return values;
   }
 
   /** The items in a random order (Fisher–Yates); the argument is left as it is. */

@@ -109,7 +109,10 @@ export const silu = (x: Tensor): Tensor => unaryOps.silu(x);
 export const gelu = (x: Tensor): Tensor => unaryOps.gelu(x);
 /** max(x, 0), any shape. */
 export const relu = (x: Tensor): Tensor => unaryOps.relu(x);
-/** x for x > 0, else slope · x, with a slope of at least 0. */
+/**
+ * x for x > 0, else slope · x.
+ * @throws RangeError where the slope is below 0
+ */
 export const leakyRelu = (x: Tensor, slope = 0.01): Tensor => {
   if (!(slope >= 0)) throw new RangeError(`leakyRelu: a slope of ${slope} would turn signs around`);
   return unaryOps.leakyRelu(x, slope);
