@@ -15,7 +15,7 @@ function high(a: number, b: number): number {
   return Math.imul(ah, bh) + (low >>> 16) + (mid >>> 16);
 }
 
-/** Ten rounds on the counter (c0, c1, c2, c3), into `out`. Training and sampling spend most of the host's time here. */
+/** Ten rounds on the counter (c0, c1, c2, c3), into `out`. Half of the host's time in training and sampling went here. */
 function block(c0: number, c1: number, c2: number, c3: number, k0: number, k1: number, out: Uint32Array): void {
   for (let round = 0; round < 10; round++) {
     const h0 = high(M0, c0), l0 = Math.imul(M0, c0), h1 = high(M1, c2), l1 = Math.imul(M1, c2);
