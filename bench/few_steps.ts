@@ -5,7 +5,7 @@
  *     deno run -A bench/few_steps.ts --train-run runs/demo/train [--pairs runs/demo/pairs] [--count 8] [--seeds 3] [--out bench/results]
  *
  * All but sampler, steps and seeds is as in the run of `generate` that `--pairs` names: windows, guidance and what it guides from,
- * re-weighting. Without it, windows are as in the training. Every pair counts as it comes: no gate, one try.
+ * re-weighting. Without it, they are as `generate` chooses them for the training. Every pair counts as it comes: no gate, one try.
  *
  * @module
  */
@@ -16,6 +16,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { AnomalyEmbedding } from "../src/anomaly/embedding.ts";
 import { type GeneratedPair, PairGenerator, type PairJob, type PairSettings } from "../src/anomaly/generate.ts";
+import { guideFromOf } from "../src/anomaly/surface.ts";
 import { resizeMask } from "../src/data/augment.ts";
 import { loadImage } from "../src/data/image.ts";
 import { type SamplerKind, samplerKinds } from "../src/diffusion/sampling.ts";
@@ -70,7 +71,17 @@ if (import.meta.main) {
   const { window, zoom } = { ...pairSettings, ...embedding.view };
   const recorded = values.pairs &&
     (await recordedSettings(values.pairs, undefined, generate.flags)).records[0].settings;
-  const like = { ...pairSettings, window, zoom, ...recorded || {}, minChange: 0, minChangedShare: 0, maxAttempts: 1 };
+  const guideFrom = guideFromOf(embedding, chosen.map(({ key }) => key));
+  const like = {
+    ...pairSettings,
+    guideFrom,
+    window,
+    zoom,
+    ...recorded || {},
+    minChange: 0,
+    minChangedShare: 0,
+    maxAttempts: 1,
+  };
   const { sampler: _sampler, steps: _steps, eta: _eta, seed: _seed, batch: _batch, ...same }: Partial<PairSettings> =
     like;
   const guidance = values.guidance === undefined ? like.guidance : Number(values.guidance);

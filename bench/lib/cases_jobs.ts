@@ -69,7 +69,7 @@ export const pairSettings: PairSettings = {
   batch: 4,
   steps: 50,
   eta: 1,
-  guidance: 3,
+  guidance: 2,
   reweighting: "official",
   seed: 1,
   feather: 3,
