@@ -32,7 +32,7 @@ const COMMANDS = [
   `train ${DATA} ${STEPS} --validation-steps 2 --num-validation-images 1 --out @run`,
   `train-masks ${DATA} ${STEPS} --out @mask-run`,
   `generate-masks ${DATA} --masks-run @mask-run --steps 2 --count 2 --out @masks`,
-  `generate ${DATA} --train-run @run --masks @masks --steps 2 --count 2 --out @pairs`,
+  `generate ${DATA} --train-run @run --masks @masks --steps 2 --count 2 --no-quality-gate --out @pairs`,
   `generate ${DATA} --train-run @run --masks @masks --steps 2 --count 2 --sampler dpm++2m --window whole --out @whole`,
   "regenerate --pairs @pairs --out @again",
   `baseline --method textual-inversion ${DATA} ${STEPS} --count 1 --steps 2 --out @inversion`,
