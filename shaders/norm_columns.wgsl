@@ -1,11 +1,14 @@
 // Per channel, over chunks of rows of x [images, rows, channels]: two partial results [images, splits, channels] each.
-//   SUMS 0   mean and sum of squared deviations of each chunk (two passes, the second one from the cache)
+//   SUMS 0   mean and sum of squared deviations of each chunk (two passes, the second one from the cache, which also gives
+//            what the first one's mean is off by: Chan, Golub & LeVeque 1983, eq. 1.7)
 //   SUMS 1   sum of d and of d * xhat, where xhat = (x - mean) * rstd and d = dy, times the slope of the activation:
 //            what the gradients of x, gamma and beta need
 // PER_ROW 0   stats [images, 2, channels] holds mean and rstd     PER_ROW 1   stats [rows, 2] does (layer norm)
 // VECTOR 1    lanes are four channels                             VECTOR 0    lanes are one channel
+// Sums are made of those of s.block rows: rounding then grows with the number of blocks. Where pixels are equal, as in a mask, the
+// roundings of one long sum are too, and add up.
 
-struct Shape { rows: u32, lanes: u32, chunk: u32, splits: u32, images: u32 }
+struct Shape { rows: u32, lanes: u32, chunk: u32, splits: u32, images: u32, block: u32 }
 
 //#if VECTOR
 alias Lane = vec4f;
@@ -53,29 +56,44 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   let scale = gamma[lane];
   let shift = beta[lane];
 //#end
-  for (var r = begin; r < end; r++) {
+//#end
+//#if !SUMS
+  for (var r = begin; r < end; r++) { a += x[base + r * s.lanes]; }
+  let about = a / f32(end - begin);
+  a = Lane();
+//#end
+  for (var block = begin; block < end; block += s.block) {
+    var blockA = Lane();
+    var blockB = Lane();
+    for (var r = block; r < min(block + s.block, end); r++) {
+//#if SUMS
 //#if PER_ROW
-    let hat = (x[base + r * s.lanes] - Lane(stats[2u * r])) * stats[2u * r + 1u];
+      let hat = (x[base + r * s.lanes] - Lane(stats[2u * r])) * stats[2u * r + 1u];
 //#else
-    let hat = (x[base + r * s.lanes] - mean) * rstd;
+      let hat = (x[base + r * s.lanes] - mean) * rstd;
 //#end
 //#if ACTIVATION == 1
-    let d = dy[base + r * s.lanes] * siluSlope{{SUFFIX}}(hat * scale + shift);
+      let d = dy[base + r * s.lanes] * siluSlope{{SUFFIX}}(hat * scale + shift);
 //#elif ACTIVATION == 2
-    let d = select(Lane(), dy[base + r * s.lanes], hat * scale + shift > Lane());
+      let d = select(Lane(), dy[base + r * s.lanes], hat * scale + shift > Lane());
 //#else
-    let d = dy[base + r * s.lanes];
+      let d = dy[base + r * s.lanes];
 //#end
-    a += d;
-    b += d * hat;
-  }
+      blockA += d;
+      blockB += d * hat;
 //#else
-  for (var r = begin; r < end; r++) { a += x[base + r * s.lanes]; }
-  a /= f32(end - begin);
-  for (var r = begin; r < end; r++) {
-    let d = x[base + r * s.lanes] - a;
-    b += d * d;
+      let d = x[base + r * s.lanes] - about;
+      blockA += d;
+      blockB += d * d;
+//#end
+    }
+    a += blockA;
+    b += blockB;
   }
+//#if !SUMS
+  let off = a / f32(end - begin);
+  b = max(b - a * off, Lane());
+  a = about + off;
 //#end
   first[i] = a;
   second[i] = b;

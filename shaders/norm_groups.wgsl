@@ -1,5 +1,6 @@
 // Joins the partial results of norm_columns.wgsl, [images, splits, channels] each, over the splits and over the channels of
-// a group. One workgroup per image and group; 64 partial sums, added in order.
+// a group. One workgroup per image and group; 64 partial sums, each in
+// blocks of 16 terms, then added in blocks of eight: Mesa's compiler takes compensated sums (Kahan) for what they are without.
 //   KIND 0   chunk means and squared deviations -> stats [images, 2, channels]: mean and rstd, repeated for each channel;
 //            BATCH 1 also writes the mean and the unbiased variance, one number per group
 //   KIND 1   sums of d and d * xhat -> stats [images, 2, channels]: means over the group of g and g * xhat, g = d * gamma
@@ -33,9 +34,11 @@ fn total(lane: u32, sum: u32, value: vec2f) -> vec2f {
   workgroupBarrier();
   var result = vec2f(0.0);
   for (var i = sum * 64u; i < sum * 64u + 64u; i += 8u) {
-//#for j in 0..8
-    result += partial[i + {{j}}u];
+    var block = partial[i];
+//#for j in 1..8
+    block += partial[i + {{j}}u];
 //#end
+    result += block;
   }
   return result;
 }
@@ -58,16 +61,35 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) id: v
     sum.x += n * first[base + split * channels + j % s.perGroup];
   }
   let size = f32(s.rows) * f32(s.perGroup);
-  let mean = total(lane, 0u, sum).x / size;
+  let about = total(lane, 0u, sum).x / size;
   sum = vec2f(0.0);
+//#end
+  var block = vec2f(0.0);
   for (var j = lane; j < count; j += 64u) {
     let split = j / s.perGroup;
-    let n = f32(min(s.chunk, s.rows - split * s.chunk));
     let at = base + split * channels + j % s.perGroup;
-    let away = first[at] - mean;
-    sum.x += second[at] + n * away * away;
+//#if KIND == 0
+    let n = f32(min(s.chunk, s.rows - split * s.chunk));
+    let away = first[at] - about;
+    let term = vec2f(n * away, second[at] + n * away * away);
+//#elif KIND == 1
+    let term = gamma[firstChannel + j % s.perGroup] * vec2f(first[at], second[at]);
+//#else
+    let term = vec2f(first[at], second[at]);
+//#end
+    block += term;
+    if (j / 64u % 16u == 15u) {
+      sum += block;
+      block = vec2f(0.0);
+    }
   }
-  let squares = total(lane, 1u, sum).x;
+  sum += block;
+//#if KIND == 0
+  // The first mean is off by `off`, which the second pass shows.
+  let moments = total(lane, 1u, sum);
+  let off = moments.x / size;
+  let mean = about + off;
+  let squares = max(moments.y - moments.x * off, 0.0);
   let result = vec2f(mean, inverseSqrt(squares / size + s.eps));
 //#if BATCH
   if (inside && lane == 0u) {
@@ -76,14 +98,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) id: v
   }
 //#end
 //#else
-  for (var j = lane; j < count; j += 64u) {
-    let at = base + j / s.perGroup * channels + j % s.perGroup;
-//#if KIND == 1
-    sum += gamma[firstChannel + j % s.perGroup] * vec2f(first[at], second[at]);
-//#else
-    sum += vec2f(first[at], second[at]);
-//#end
-  }
 //#if KIND == 1
   let result = total(lane, 0u, sum) / (f32(s.rows) * f32(s.perGroup));
 //#else

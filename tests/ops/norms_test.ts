@@ -15,7 +15,7 @@ import {
   layerNormForward,
 } from "../reference/norms.ts";
 import { reluBackward, reluForward } from "../reference/pointwise.ts";
-import { map, type NDArray, normals, uniforms } from "../support/arrays.ts";
+import { map, type NDArray, ndarray, normals, uniforms } from "../support/arrays.ts";
 import { type OpCase, testOps } from "../support/ops.ts";
 
 const parameters = (
@@ -88,6 +88,32 @@ for (const shape of [[2, 1], [3, 5, 7, 3], [4, 16, 16, 8], [2, 61, 64]]) {
     backward: (dy, x, gamma, _, mean, variance) =>
       list(batchNormInferenceBackward(dy, x, gamma, mean, variance, { eps })),
     ...tolerances,
+  });
+}
+
+// Two values on all pixels, as in a mask, and means far above the deviation: the roundings of one long sum do not cancel.
+// In brackets what running sums and a plain two-pass variance are off by.
+const two = (shape: number[], most: number, few: number) =>
+  map(ndarray(shape), (_, i) => Math.fround(Math.floor(i / shape[3]) % 17 < 2 ? few : most + i % shape[3]));
+const far = (shape: number[]) => map(normals(shape, "x"), (value) => Math.fround(value + 300));
+const hard: [string, NDArray, "y" | "mean" | "variance", number][] = [
+  ["of two near values", two([2, 128, 128, 64], 50.3, 49.9), "y", 5e-6], // (6.7e-5)
+  ["of two near values", two([2, 128, 128, 64], 50.3, 49.9), "mean", 1e-7], // (3.9e-7)
+  ["of two far values", two([1, 512, 512, 4], 50.3, -301.7), "variance", 8e-7], // (2.7e-6)
+  ["around 300", far([4, 64, 64, 130]), "y", 4e-6], // (9.6e-6)
+  ["around 300", far([4, 64, 64, 130]), "mean", 1e-7], // (4.0e-7)
+];
+for (const [name, x, part, tolerance] of hard) {
+  const rows = x.data.length / x.shape[3];
+  cases.push({
+    name: `batchNorm [${x.shape}] ${name}: ${part}`,
+    inputs: parameters(x),
+    build: (x, gamma, beta) => batchNorm(x, gamma, beta, { eps })[part],
+    forward: (x, gamma, beta) => {
+      const result = batchNormForward(x, gamma, beta, { eps })[part];
+      return part === "variance" ? map(result, (v) => v * rows / (rows - 1)) : result;
+    },
+    tolerance,
   });
 }
 cases.push({

@@ -6,6 +6,7 @@ import columnsSource from "../../../shaders/norm_columns.wgsl" with { type: "tex
 import groupsSource from "../../../shaders/norm_groups.wgsl" with { type: "text" };
 import rowsSource from "../../../shaders/norm_rows.wgsl" with { type: "text" };
 import { float, grid, kernel, type Lowering, type Value } from "../op.ts";
+import { blockOf } from "./reduce.ts";
 import { type Shape, sizeOf, type Tensor } from "../tensor.ts";
 
 /** A function applied to the normalised result, in the same kernel. */
@@ -85,7 +86,7 @@ export function launchColumns(
     kernel: sums ? kernels.sums : kernels.moments,
     defines: { ...definesOf(l, options.activation), SUMS: sums, PER_ROW: options.perRow ?? false },
     buffers,
-    uniforms: [l.rows, l.lanes, l.chunk, l.splits, l.images],
+    uniforms: [l.rows, l.lanes, l.chunk, l.splits, l.images, blockOf(l.chunk)],
     workgroups: grid(count),
     flops: (sums ? 6 : 4) * l.images * l.rows * l.channels,
   });

@@ -9,6 +9,12 @@ import { reshape } from "./shape.ts";
 const reduceKernel = kernel("reduce", source, ["read", "read_write"]);
 
 /**
+ * Terms in a block of a sum of `count` terms in one invocation: such blocks by themselves, then their sum, so that rounding
+ * grows with √count.
+ */
+export const blockOf = (count: number): number => Math.max(16, Math.ceil(Math.sqrt(count)));
+
+/**
  * Emits y[o, i] = scale · Σ_l x[o, l, i]; with `parts` above 1, y[o, p, i]: the sums of that many runs of `length` / `parts`,
  * rounded up.
  */
@@ -25,7 +31,7 @@ export function launchSum(
     kernel: reduceKernel,
     defines: { INNER: rows ? 0 : 1 },
     buffers: [x, y],
-    uniforms: [outer, length, inner, float(scale), parts, run],
+    uniforms: [outer, length, inner, float(scale), parts, run, blockOf(rows ? run / 64 : run)],
     workgroups: rows ? grid(outer * parts, 1) : grid(outer * parts * inner),
     flops: outer * length * inner,
   });
