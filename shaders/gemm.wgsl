@@ -13,6 +13,8 @@
 // SUBGROUP 1, for adapters whose subgroups are 8 neighbouring invocations: LANES (1, 2, 4 or 8) of them side by side have a
 // tile in common, of whose rows of a each reads LOADS and hands them to the others; where SPLIT > 1, the SPLIT tiles of a
 // subgroup need the same columns of b, and read those together too. The sums are the same, in the same order.
+// LONG 1, for convolutions: each tap's sum is kept by itself, then added to the others. One running sum of 11,520 terms rounds
+// three times as much.
 // VECTOR 0 is the same for sizes that do not divide by 4, with scalar loads and a guarded tail.
 
 struct Shape {
@@ -165,6 +167,13 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 //#for r in 0..TILE
 //#for q in 0..QUADS
   var acc{{r}}_{{q}} = vec4f(0.0);
+//#end
+//#end
+//#if LONG
+//#for r in 0..TILE
+//#for q in 0..QUADS
+  var total{{r}}_{{q}} = vec4f(0.0);
+//#end
 //#end
 //#end
 //#if CONV
@@ -354,7 +363,22 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
       }
 //#end
     }
+//#if LONG
+//#for r in 0..TILE
+//#for q in 0..QUADS
+    total{{r}}_{{q}} += acc{{r}}_{{q}};
+    acc{{r}}_{{q}} = vec4f(0.0);
+//#end
+//#end
+//#end
   }
+//#if LONG
+//#for r in 0..TILE
+//#for q in 0..QUADS
+  acc{{r}}_{{q}} = total{{r}}_{{q}};
+//#end
+//#end
+//#end
   let cBase = batch * s.cBatch;
   let cRow = batch * s.rows + first;
 //#if VECTOR

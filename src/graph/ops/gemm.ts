@@ -81,6 +81,12 @@ const gemmKernels = [0, 1, 2, 3].map((added) =>
 export const gemmRevision: string = fnv1a([source.replaceAll("\r", ""), ...gemmVariants.map(variantName)].join("\n"))
   .toString(16).padStart(8, "0");
 
+/**
+ * Terms from which a convolution sums each tap by itself. It costs registers, which shorter sums need not: graphics cards
+ * spill them, here once per tap.
+ */
+const LONG_SUM = 2048;
+
 const weightsKernel = kernel("gemm_weights", weightsSource, ["read", "read", "read_write"]);
 
 /** The kernel's text for an epilogue, and the tensors that it adds. */
@@ -157,6 +163,7 @@ function gemmLaunch(g: Gemm, sizes: GemmSizes, variant: GemmVariant): LaunchSpec
       VECTOR: vector,
       UNIT: vector ? 4 : 1,
       CONV: conv ? (conv.gradient ? 2 : 1) : 0,
+      LONG: taps > 1 && taps * inner >= LONG_SUM,
       TRANSPOSED: sizes.transposed,
       HALF: sizes.half,
       ADDED: added.length,
@@ -202,6 +209,15 @@ const WEIGHT_INVOCATIONS = 1024;
 /** Fewest rows that are worth a split of their own. */
 const ROWS_PER_SPLIT = 64;
 
+/**
+ * Most rows of one running sum, where the splits' memory allows it. Rounding errors of equal terms, as a constant background
+ * gives them, are equal too: 16,384 of them were off by 1e-4.
+ */
+const ROWS_PER_SUM = 1024;
+
+/** Most numbers that the splits of a weight gradient may hold. */
+const SPLIT_NUMBERS = 2 ** 24;
+
 /** Most turns of an invocation's loops: llvmpipe ends them in silence at 65,535 in all (measured 2026-11-23). */
 const TURNS_PER_SPLIT = 60000;
 
@@ -229,9 +245,11 @@ function launchWeightGradient(lowering: Pick<Lowering, "launch" | "scratch">, w:
   const lanes = Math.ceil(quads / width), tiles = Math.ceil(inner / 8), count = batch * taps * lanes * tiles;
   const size = taps * inner * cols;
   const lineLength = conv ? conv.target[1] : 1;
-  const most = Math.max(1, Math.floor(Math.min(lines, lines * lineLength / ROWS_PER_SPLIT, 2 ** 24 / size)));
+  const rows = lines * lineLength, room = Math.floor(Math.min(lines, SPLIT_NUMBERS / size));
+  const most = Math.max(1, Math.floor(Math.min(room, rows / ROWS_PER_SPLIT)));
+  const accurate = Math.min(room, Math.ceil(rows / ROWS_PER_SUM));
   const least = Math.min(lines, Math.ceil(lines * (lineLength + 1) / TURNS_PER_SPLIT));
-  const splits = Math.max(least, Math.min(batch > 1 ? 1 : most, Math.ceil(WEIGHT_INVOCATIONS / count)));
+  const splits = batch > 1 ? least : Math.max(least, accurate, Math.min(most, Math.ceil(WEIGHT_INVOCATIONS / count)));
   const out = splits > 1 ? lowering.scratch(4 * batch * splits * size) : w.c;
   const spec = (defines: Defines, lanes: number, tiles: number, invocations: number): LaunchSpec => ({
     kernel: weightsKernel,
