@@ -33,11 +33,11 @@ const GRADIENTS = [
 ];
 
 /**
- * Slopes jump where a value near zero changes its sign. The reference's own float32 gradients are up to 4.9e-3 from those of
- * the same network in float64 (`fixtures/goldens/spatial_grad_float64.py`, 2026-11-26), so that two sound float32 programs
- * can be twice that apart; the float64 file is the sharp one.
+ * Slopes jump where a value near zero changes its sign: a few such values of 14 million are most of what separates two float32
+ * programs. Ours are up to 7.9e-4 from the same network in float64 (`fixtures/goldens/spatial_grad_float64.py`, salts alpha and
+ * beta, 2026-11-26), the reference's own float32 gradients up to 4.9e-3, which their limit therefore has to add.
  */
-const GRADIENT_TOLERANCE = { float64: 5e-3, float32: 1e-2 } as const;
+const GRADIENT_TOLERANCE = { float64: 2e-3, float32: 7e-3 } as const;
 
 const precisionOf = ({ metadata }: Golden) => metadata.precision === "float64" ? "float64" : "float32";
 
