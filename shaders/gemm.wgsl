@@ -10,6 +10,9 @@
 // columns, then its row tiles, then the blocks, then the batch; neighbours read neighbouring quads of b.
 // SHARED 1: a workgroup of 8 tiles of rows x 8 lanes reads its rows of a and its columns of b, eight quads of k at a time,
 // into workgroup memory, each invocation an eighth of them; the sums are taken from there, in the same order.
+// F16 1, with SHARED, HALF and VECTOR: the factors are multiplied as f16, and 16 products are added as f16 before they join
+// the f32 sum. Each invocation's rows, and its columns, are scaled by a power of two for 32 terms at a time, so that the
+// largest is between 1 and 2: 16 products stay below 64, whatever the numbers are, and small gradients are not lost.
 // SUBGROUP 1, for adapters whose subgroups are 8 neighbouring invocations: LANES (1, 2, 4 or 8) of them side by side have a
 // tile in common, of whose rows of a each reads LOADS and hands them to the others; where SPLIT > 1, the SPLIT tiles of a
 // subgroup need the same columns of b, and read those together too. The sums are the same, in the same order.
@@ -17,6 +20,9 @@
 // three times as much.
 // VECTOR 0 is the same for sizes that do not divide by 4, with scalar loads and a guarded tail.
 
+//#if F16
+enable f16;
+//#end
 struct Shape {
   rows: u32, cols: u32, inner: u32,
   lanes: u32, tiles: u32, blocks: u32, count: u32,
@@ -109,8 +115,19 @@ fn finish(value: T, row: u32, quad: u32, h: Once) -> T {
 }
 
 //#if SHARED
+//#if F16
+var<workgroup> sharedA: array<vec4<f16>, {{TILE*64}}>;
+var<workgroup> sharedB: array<vec4<f16>, {{QUADS*4*64}}>;
+var<workgroup> largestA: array<f32, 64>; // [tile, quad of k]
+var<workgroup> largestB: array<f32, 64>; // [lane, quad of k]
+
+// The power of two at or below v ≥ 0, as the bits of an f32; its inverse is 0x7f000000 less them. 0 of what f32 hardly holds.
+fn powerBelow(v: f32) -> u32 { return min(bitcast<u32>(v) & 0x7f800000u, 0x7e800000u); }
+fn largestOf(v: vec4f) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
+//#else
 var<workgroup> sharedA: array<vec4f, {{TILE*64}}>;    // [row of a tile, quad of k, tile]
 var<workgroup> sharedB: array<vec4f, {{QUADS*4*64}}>; // [quad of columns and row or column of the quad, quad of k, lane]
+//#end
 
 // The tile is turned by k, so that neither writing nor reading meets the same memory bank eight times.
 fn cellA(row: u32, k: u32, tile: u32) -> u32 { return (row * 8u + k) * 8u + (tile ^ k); }
@@ -307,7 +324,56 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 //#end
 //#end
 //#if SHARED
+//#if F16
+      var mostA = vec4f(0.0);
+      var mostB = vec4f(0.0);
+//#for r in 0..TILE
+//#if CONV
+      let read{{r}} = select(vec4f(0.0), loadA(at{{r}}, ka), ok{{r}});
+//#else
+      let read{{r}} = loadA(at{{r}}, ka);
+//#end
+      mostA = max(mostA, abs(read{{r}}));
+//#end
+//#for q in 0..QUADS
+//#for j in 0..4
+      mostB = max(mostB, abs(b{{j}}_{{q}}));
+//#end
+//#end
+      largestA[tile * 8u + lane] = largestOf(mostA);
+      largestB[lane * 8u + tile] = largestOf(mostB);
+//#end
       workgroupBarrier(); // the last quads have been used
+//#if F16
+      // This invocation's tile and lane are the same when it reads for all as when it multiplies.
+      var topA = 0.0;
+      var topB = 0.0;
+//#for k in 0..8
+      topA = max(topA, largestA[tile * 8u + {{k}}u]);
+      topB = max(topB, largestB[lane * 8u + {{k}}u]);
+//#end
+      let powerA = powerBelow(topA);
+      let powerB = powerBelow(topB);
+      let downA = bitcast<f32>(0x7f000000u - powerA);
+      let downB = bitcast<f32>(0x7f000000u - powerB);
+      let up = bitcast<f32>(powerA) * bitcast<f32>(powerB);
+//#for r in 0..TILE
+      sharedA[cellA({{r}}u, lane, tile)] = vec4<f16>(read{{r}} * downA);
+//#end
+//#for q in 0..QUADS
+//#for j in 0..4
+      sharedB[cellB({{4*q+j}}u, tile, lane)] = vec4<f16>(b{{j}}_{{q}} * downB);
+//#end
+//#end
+      workgroupBarrier();
+      for (var part = zero; part < min(8u, steps - past); part += 4u) {
+//#for r in 0..TILE
+//#for q in 0..QUADS
+      var short{{r}}_{{q}} = vec4<f16>(0.0h);
+//#end
+//#end
+      for (var k = part; k < min(part + 4u, steps - past); k++) {
+//#else
 //#for r in 0..TILE
 //#if CONV
       sharedA[cellA({{r}}u, lane, tile)] = select(vec4f(0.0), loadA(at{{r}}, ka), ok{{r}});
@@ -322,6 +388,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 //#end
       workgroupBarrier();
       for (var k = zero; k < min(8u, steps - past); k++) {
+//#end
 //#for q in 0..QUADS
 //#for j in 0..4
       let b{{j}}_{{q}} = sharedB[cellB({{4*q+j}}u, k, lane)];
@@ -352,7 +419,11 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
       let a{{r}} = loadA(at{{r}}, k);
 //#end
 //#for q in 0..QUADS
-//#if TRANSPOSED
+//#if F16 && TRANSPOSED
+      short{{r}}_{{q}} += vec4<f16>(dot(a{{r}}, b0_{{q}}), dot(a{{r}}, b1_{{q}}), dot(a{{r}}, b2_{{q}}), dot(a{{r}}, b3_{{q}}));
+//#elif F16
+      short{{r}}_{{q}} += a{{r}}.x * b0_{{q}} + a{{r}}.y * b1_{{q}} + a{{r}}.z * b2_{{q}} + a{{r}}.w * b3_{{q}};
+//#elif TRANSPOSED
       acc{{r}}_{{q}} += vec4f(dot(a{{r}}, b0_{{q}}), dot(a{{r}}, b1_{{q}}), dot(a{{r}}, b2_{{q}}), dot(a{{r}}, b3_{{q}}));
 //#else
       acc{{r}}_{{q}} += a{{r}}.x * b0_{{q}} + a{{r}}.y * b1_{{q}} + a{{r}}.z * b2_{{q}} + a{{r}}.w * b3_{{q}};
@@ -360,6 +431,14 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 //#end
 //#end
 //#if SHARED
+      }
+//#end
+//#if F16
+//#for r in 0..TILE
+//#for q in 0..QUADS
+      acc{{r}}_{{q}} += up * vec4f(short{{r}}_{{q}});
+//#end
+//#end
       }
 //#end
     }

@@ -33,12 +33,17 @@ export interface Pipeline {
   readonly layout: GPUBindGroupLayout;
 }
 
+/** What products with f16 weights are computed in. */
+export type Precision = "f32" | "f16";
+
 /** Options of {@linkcode Gpu.open}. */
 export interface GpuOptions {
   /** Which adapter where there are several. */
   readonly powerPreference?: GPUPowerPreference;
   /** Limits below the adapter's, by name, as a lesser adapter has them. */
   readonly limits?: Readonly<Record<string, number>>;
+  /** See {@linkcode Gpu.precision}. */
+  readonly precision?: Precision;
 }
 
 /** Largest total of released buffers that the pool keeps for the next plan, in bytes. */
@@ -62,6 +67,9 @@ export class Gpu implements Disposable {
   choices: ReadonlyMap<string, string> = new Map();
   /** Whether plans made later may use subgroups: where these are 8 neighbouring invocations, as on software adapters. */
   subgroups = false;
+  /** Whether kernels can compute in f16 (`shader-f16`). */
+  readonly hasF16: boolean;
+  #precision: Precision = "f32";
   #pipelines = new Map<string, Pipeline>();
   #layouts = new Map<string, GPUBindGroupLayout>();
   #free = new Map<number, GPUBuffer[]>();
@@ -77,6 +85,7 @@ export class Gpu implements Disposable {
     this.device = device;
     this.info = info;
     this.hasTimestamps = device.features.has("timestamp-query");
+    this.hasF16 = device.features.has("shader-f16");
     device.addEventListener("uncapturederror", (event) => {
       event.preventDefault();
       const { error } = event as GPUUncapturedErrorEvent;
@@ -98,7 +107,7 @@ export class Gpu implements Disposable {
 
   /**
    * Opens the adapter with all its limits.
-   * @throws UserError where there is no adapter
+   * @throws UserError where there is no adapter, or none that computes in what was asked for
    */
   static async open(options: GpuOptions = {}): Promise<Gpu> {
     const adapter = await navigator.gpu?.requestAdapter({ powerPreference: options.powerPreference });
@@ -113,7 +122,7 @@ export class Gpu implements Disposable {
       const value = adapter.limits[name as keyof GPUSupportedLimits];
       if (typeof value === "number") requiredLimits[name] = Math.min(value, options.limits?.[name] ?? value);
     }
-    const requiredFeatures: GPUFeatureName[] = adapter.features.has("timestamp-query") ? ["timestamp-query"] : [];
+    const requiredFeatures = (["timestamp-query", "shader-f16"] as const).filter((name) => adapter.features.has(name));
     // Deno gives subgroups to who asks for them, and does not list them.
     const wanted = { requiredLimits, requiredFeatures: [...requiredFeatures, "subgroups" as GPUFeatureName] };
     let device = await adapter.requestDevice(wanted).catch(() => undefined);
@@ -121,7 +130,32 @@ export class Gpu implements Disposable {
     device ??= await adapter.requestDevice({ requiredLimits, requiredFeatures });
     const gpu = new Gpu(device, adapter.info);
     gpu.subgroups = subgroups;
+    try {
+      gpu.precision = options.precision ?? "f32";
+    } catch (error) {
+      gpu[Symbol.dispose]();
+      throw error;
+    }
     return gpu;
+  }
+
+  /**
+   * What plans made later may compute products with f16 weights in, forward and back to their inputs. `f16` rounds both
+   * factors to 11 bits and adds up to 16 products as f16, then goes on in f32; it is used where `tune` found it faster, and
+   * results then depend on that table. Default `f32`. Set to `f16` it throws UserError where {@linkcode hasF16} is false.
+   */
+  get precision(): Precision {
+    return this.#precision;
+  }
+
+  set precision(precision: Precision) {
+    if (precision === "f16" && !this.hasF16) {
+      throw new UserError(
+        `${this.info.description || "this adapter"} does not compute in f16 (WebGPU's shader-f16)`,
+        "leave out --precision f16; doctor lists what the adapter can do",
+      );
+    }
+    this.#precision = precision;
   }
 
   /** Bytes of GPU memory that this device holds at the moment, pool included. */

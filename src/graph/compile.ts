@@ -40,6 +40,7 @@ export class Compiled<O extends Outputs = Outputs> implements Disposable {
       choices: gpu.choices,
       workgroupBytes: gpu.device.limits.maxComputeWorkgroupStorageSize,
       subgroups: gpu.subgroups,
+      f16: gpu.precision === "f16",
     });
     this.report = planned.report;
     const own = (bytes: number, label: string) => {

@@ -35,7 +35,7 @@ export interface LaunchSpec {
   readonly flops?: number;
 }
 
-/** A launch that can be done in several ways with the same result. */
+/** A launch that can be done in several ways with the same result, or with one that is f16's roundings away. */
 export interface Tunable {
   /** Class of shapes that share a choice: the key of a table of choices. */
   readonly key: string;
@@ -46,6 +46,8 @@ export interface Tunable {
     readonly workgroupBytes: number;
     /** Whether it needs subgroups of 8 neighbouring invocations. */
     readonly subgroups: boolean;
+    /** Whether it computes in f16: its result is a less exact one, for those who allow it. */
+    readonly f16?: boolean;
     launch(): LaunchSpec;
   }[];
 }

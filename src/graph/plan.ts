@@ -8,7 +8,7 @@ import type { Kernel } from "../gpu/device.ts";
 import type { Scalar } from "../gpu/program.ts";
 import type { Defines } from "../gpu/template.ts";
 import { assignMemory, type Slot } from "./memory.ts";
-import type { Alternatives, Epilogue, Value } from "./op.ts";
+import type { Alternatives, Epilogue, Tunable, Value } from "./op.ts";
 import { bytesOf, type Node, sameShape, type Tensor } from "./tensor.ts";
 
 /** A launch before memory is assigned. */
@@ -24,7 +24,10 @@ export interface PlannedLaunch {
   readonly alternatives?: Alternatives;
 }
 
-/** What an adapter can do, and what was measured on it. Decides between kernels only: memory and results are the same without it. */
+/**
+ * What an adapter can do, and what was measured on it. Decides between kernels only: memory is the same without it, and so
+ * are results, unless f16 arithmetic is allowed.
+ */
 export interface Tuning {
   /** Name of a variant by class of launches; what is missing keeps its op's own choice. */
   readonly choices: ReadonlyMap<string, string>;
@@ -32,14 +35,33 @@ export interface Tuning {
   readonly workgroupBytes: number;
   /** Whether the device's subgroups are 8 neighbouring invocations. */
   readonly subgroups: boolean;
+  /** Whether products with f16 weights may be computed in f16. */
+  readonly f16?: boolean;
 }
 
-/** Whether a device can run a variant. */
+/** Whether a device can and may run a variant. */
 export function runs(
-  variant: { workgroupBytes: number; subgroups: boolean },
+  variant: { workgroupBytes: number; subgroups: boolean; f16?: boolean },
   tuning: Omit<Tuning, "choices">,
 ): boolean {
-  return variant.workgroupBytes <= tuning.workgroupBytes && (tuning.subgroups || !variant.subgroups);
+  return variant.workgroupBytes <= tuning.workgroupBytes && (tuning.subgroups || !variant.subgroups) &&
+    (tuning.f16 || !variant.f16);
+}
+
+/** Under what key a table has the choice for a class of launches where f16 arithmetic is allowed. */
+export function f16Key(key: string): string {
+  return `${key}${IN_F16}`;
+}
+
+/** How keys of {@linkcode f16Key} end. */
+export const IN_F16 = " in f16";
+
+/** The variant that a table names, where the device runs it: with f16 allowed what was measured so, else what was without. */
+function chosenOf(tunable: Tunable | undefined, tuning: Tuning | undefined) {
+  if (!tunable || !tuning) return undefined;
+  const { choices } = tuning, measured = tuning.f16 ? choices.get(f16Key(tunable.key)) : undefined;
+  const name = measured ?? choices.get(tunable.key);
+  return tunable.variants.find((variant) => variant.name === name && runs(variant, tuning));
 }
 
 /** What a graph will do and cost. */
@@ -115,8 +137,7 @@ export function plan(outputs: readonly Tensor[], effects: readonly Tensor[] = []
         epilogue: chain ? chain.steps.map((step) => step(values)) : [],
         scratch: fresh,
         launch: (own, alternatives) => {
-          const tunable = alternatives?.tunable, name = tunable && tuning?.choices.get(tunable.key);
-          const chosen = tunable?.variants.find((variant) => variant.name === name && runs(variant, tuning!));
+          const chosen = chosenOf(alternatives?.tunable, tuning);
           const spec = chosen?.launch() ?? (tuning?.subgroups ? alternatives?.subgroups?.() : undefined) ?? own;
           const { kernel, defines = {}, buffers, uniforms = [], workgroups, flops = 0 } = spec;
           if (workgroups.some((n) => n > 65535)) throw new Error(`${producer.label}: ${workgroups} workgroups`);

@@ -1,7 +1,8 @@
 /**
  * Measuring which variant of a kernel an adapter runs fastest, on the launches of real plans: their own sizes and fused
  * steps, with made-up numbers. A variant is taken only where its bytes equal those of the op's own choice, so that a table
- * of choices decides about speed and nothing else: seeds, manifests and resumed runs do not depend on it.
+ * of choices decides about speed and nothing else: seeds, manifests and resumed runs do not depend on it. The exception is
+ * f16 arithmetic, where the user allows it: its choices have keys of their own, and are read with that permission only.
  */
 
 import type { Gpu } from "../gpu/device.ts";
@@ -9,7 +10,7 @@ import { Program, type Region } from "../gpu/program.ts";
 import { Random } from "../random/philox.ts";
 import { roundUp } from "./memory.ts";
 import type { LaunchSpec, Value } from "./op.ts";
-import { type Plan, type PlannedLaunch, runs } from "./plan.ts";
+import { f16Key, type Plan, type PlannedLaunch, runs } from "./plan.ts";
 
 /** In a table of choices: the op's own choice was the fastest. No variant is called so. */
 export const OWN_CHOICE = "own";
@@ -25,14 +26,18 @@ export interface TunableClass {
 /** What was found about a variant. */
 export interface VariantFound {
   readonly name: string;
-  /** `same` bytes as the op's own choice; `rounding`: within f32 rounding of it; `wrong`. Only `same` can be chosen. */
-  readonly result: "same" | "rounding" | "wrong";
+  /**
+   * `same` bytes as the op's own choice; `half`: a variant in f16, within f16 rounding of it; `rounding`: another one, within
+   * f32 rounding; `wrong`. Only the first two can be chosen.
+   */
+  readonly result: "same" | "half" | "rounding" | "wrong";
   /** Of the class's launches in one run; undefined where it was given up as too slow, or not timed. */
   readonly milliseconds?: number;
 }
 
 /** What was found about a class. */
 export interface ClassFound {
+  /** As tables have it: the class, or its {@linkcode f16Key} where variants in f16 were allowed and there are some. */
   readonly key: string;
   /** Name of a variant, or {@linkcode OWN_CHOICE}. */
   readonly choice: string;
@@ -101,21 +106,28 @@ export async function tuneClass(gpu: Gpu, { key, launches }: TunableClass): Prom
     }
   }
   const variants = [...sums].map(([name, found]) => ({ name, ...found }));
-  return { key, choice: chooseVariant(variants), variants };
+  const tunable = launches[0].launch.alternatives!.tunable!;
+  const f16 = gpu.precision === "f16" && tunable.variants.some((variant) => variant.f16);
+  return { key: f16 ? f16Key(key) : key, choice: chooseVariant(variants), variants };
+}
+
+/** Whether a variant with this result can be chosen. */
+export function allowed(result: VariantFound["result"]): boolean {
+  return result === "same" || result === "half";
 }
 
 function worse(a: VariantFound["result"], b: VariantFound["result"]): VariantFound["result"] {
-  const order = ["same", "rounding", "wrong"] as const;
+  const order = ["same", "half", "rounding", "wrong"] as const;
   return order[Math.max(order.indexOf(a), order.indexOf(b))];
 }
 
-/** The fastest variant with the same bytes that is worth a change, else {@linkcode OWN_CHOICE}. */
+/** The fastest variant whose result is allowed and that is worth a change, else {@linkcode OWN_CHOICE}. */
 export function chooseVariant(variants: readonly VariantFound[]): string {
   const own = variants.find(({ name }) => name === OWN_CHOICE)?.milliseconds;
   if (own === undefined) return OWN_CHOICE;
   let best = { name: OWN_CHOICE, milliseconds: own * (1 - WORTH) };
   for (const { name, result, milliseconds } of variants) {
-    if (result === "same" && milliseconds !== undefined && milliseconds < best.milliseconds) {
+    if (allowed(result) && milliseconds !== undefined && milliseconds < best.milliseconds) {
       best = { name, milliseconds };
     }
   }
@@ -124,16 +136,17 @@ export function chooseVariant(variants: readonly VariantFound[]): string {
 
 async function tuneLaunch(gpu: Gpu, launch: PlannedLaunch): Promise<VariantFound[]> {
   const { kernel, buffers, alternatives } = launch, { subgroups } = gpu;
-  const device = { workgroupBytes: gpu.device.limits.maxComputeWorkgroupStorageSize, subgroups };
+  const { maxComputeWorkgroupStorageSize: workgroupBytes } = gpu.device.limits;
+  const device = { workgroupBytes, subgroups, f16: gpu.precision === "f16" };
   const first: LaunchSpec = (subgroups ? alternatives?.subgroups?.() : undefined) ?? launch, own = shape(first);
-  const candidates: { name: string; spec: LaunchSpec }[] = [{ name: OWN_CHOICE, spec: first }];
+  const candidates: { name: string; spec: LaunchSpec; f16?: boolean }[] = [{ name: OWN_CHOICE, spec: first }];
   const found = new Map<string, VariantFound>();
   let ownName: string | undefined;
   for (const variant of alternatives!.tunable!.variants) {
     if (!runs(variant, device)) continue;
-    const { name } = variant, spec = variant.launch();
+    const { name, f16 } = variant, spec = variant.launch();
     if (shape(spec) === own) ownName = name;
-    else candidates.push({ name, spec });
+    else candidates.push({ name, spec, f16 });
   }
   const regions = new Map<Value, Region>();
   const written = buffers.filter((_, i) => kernel.bindings[i] !== "read");
@@ -164,21 +177,21 @@ async function tuneLaunch(gpu: Gpu, launch: PlannedLaunch): Promise<VariantFound
     // A first run compiles and is compared; a second one is timed.
     let expected: Float32Array[] | undefined, fastest = Infinity;
     const tried = new Map<string, number>();
-    for (const { name, spec } of candidates) {
+    for (const { name, spec, f16 } of candidates) {
       for (const value of written) gpu.write(regions.get(value)!.buffer, poison(roundUp(value.bytes) / 4));
       using program = make(spec, 1);
       program.replay();
       const actual = await output();
-      const result = expected ? comparison(actual, expected) : "same";
+      const result = expected ? comparison(actual, expected, f16) : "same";
       expected ??= actual;
       found.set(name, { name, result });
-      if (result !== "same") continue;
+      if (!allowed(result)) continue;
       const milliseconds = await timed(gpu, program);
       tried.set(name, milliseconds);
       fastest = Math.min(fastest, milliseconds);
     }
-    const allowed = Math.max(1, Math.min(MOST_REPEATS, Math.floor(MOST_FLOPS / Math.max(1, launch.flops))));
-    const repeats = Math.min(allowed, Math.max(1, Math.ceil(TIMING / fastest)));
+    const most = Math.max(1, Math.min(MOST_REPEATS, Math.floor(MOST_FLOPS / Math.max(1, launch.flops))));
+    const repeats = Math.min(most, Math.max(1, Math.ceil(TIMING / fastest)));
     const racing = candidates.filter(({ name }) => name === OWN_CHOICE || tried.get(name)! <= PATIENCE * fastest)
       .map(({ name, spec }) => ({ name, program: make(spec, repeats), times: [] as number[] }));
     try {
@@ -232,24 +245,35 @@ function poison(count: number): Uint32Array {
 /** Largest error in relation to the largest value that counts as rounding: that of the ops' tests. */
 const ROUNDING = 2e-5;
 
-/** How a variant's results compare with those of the op's own choice. */
+/** Largest relative error, in the L2 norm, that counts as f16's: twice that of factors rounded toward zero. */
+const F16_ROUNDING = 2e-3;
+
+/**
+ * How a variant's results compare with those of the op's own choice.
+ * @param f16 whether the variant computes in f16
+ */
 export function comparison(
   actual: readonly Float32Array[],
   expected: readonly Float32Array[],
+  f16 = false,
 ): VariantFound["result"] {
   let result: VariantFound["result"] = "same";
   expected.forEach((values, k) => {
     const bits = (array: Float32Array) => new Uint32Array(array.buffer, array.byteOffset, array.length);
     const a = bits(actual[k]), b = bits(values);
-    let error = 0, largest = 0, same = true;
+    let error = 0, largest = 0, squares = 0, total = 0, same = true;
     for (let i = 0; i < values.length; i++) {
       largest = Math.max(largest, Math.abs(values[i]));
+      total += values[i] ** 2;
       if (a[i] === b[i]) continue;
       same = false;
       const difference = Math.abs(actual[k][i] - values[i]);
       error = difference >= 0 ? Math.max(error, difference) : Infinity; // not a number: wrong
+      squares += difference ** 2;
     }
-    if (!same) result = worse(result, error <= ROUNDING * largest ? "rounding" : "wrong");
+    if (same) return;
+    const near = f16 ? squares <= F16_ROUNDING ** 2 * total : error <= ROUNDING * largest;
+    result = worse(result, near ? f16 ? "half" : "rounding" : "wrong");
   });
   return result;
 }

@@ -6,7 +6,14 @@ import { add, silu } from "../../src/graph/ops/pointwise.ts";
 import { conv2d, linear } from "../../src/graph/ops/gemm.ts";
 import { gemmVariants } from "../../src/graph/ops/gemm_variants.ts";
 import { plan, type PlannedLaunch } from "../../src/graph/plan.ts";
-import { chooseVariant, comparison, OWN_CHOICE, tunableClasses, tuneClass } from "../../src/graph/tuner.ts";
+import {
+  chooseVariant,
+  comparison,
+  OWN_CHOICE,
+  tunableClasses,
+  tuneClass,
+  type VariantFound,
+} from "../../src/graph/tuner.ts";
 import { input, Variable } from "../../src/graph/variable.ts";
 
 const gpu = await Gpu.open();
@@ -31,7 +38,10 @@ Deno.test("every legal variant of a class is compared with the op's own choice",
   const { key, variants, choice } = await tuneClass(gpu, one);
   assert.equal(key, "gemm product f16 64 x 32 x 16");
   assert.equal(variants[0].name, OWN_CHOICE);
-  assert.equal(variants.length, gemmVariants.filter(({ subgroup }) => gpu.subgroups || !subgroup).length + 1);
+  assert.equal(
+    variants.length,
+    gemmVariants.filter(({ subgroup, f16 }) => !f16 && (gpu.subgroups || !subgroup)).length + 1,
+  );
   assert.ok(variants[0].milliseconds! > 0);
   assert.ok(variants.every(({ result }) => result !== "wrong"), JSON.stringify(variants));
   assert.ok(choice === OWN_CHOICE || variants.find(({ name }) => name === choice)!.result === "same");
@@ -92,13 +102,14 @@ Deno.test("a variant that computes something else, or leaves something out, is n
 
 Deno.test("a choice needs the same bytes and five per cent", () => {
   const own = { name: OWN_CHOICE, result: "same", milliseconds: 10 } as const;
-  const choose = (milliseconds: number | undefined, result: "same" | "rounding" | "wrong" = "same") =>
+  const choose = (milliseconds: number | undefined, result: VariantFound["result"] = "same") =>
     chooseVariant([own, { name: "a", result, milliseconds }]);
   assert.equal(choose(9.4), "a");
   assert.equal(choose(9.6), OWN_CHOICE);
   assert.equal(choose(undefined), OWN_CHOICE);
   assert.equal(choose(1, "rounding"), OWN_CHOICE);
   assert.equal(choose(1, "wrong"), OWN_CHOICE);
+  assert.equal(choose(9.4, "half"), "a", "found in f16 only where it is allowed");
   assert.equal(chooseVariant([]), OWN_CHOICE);
 });
 
@@ -109,4 +120,8 @@ Deno.test("results are compared bit by bit, then in relation to the largest", ()
   assert.equal(comparison(of(1, 100.001), of(1, 100)), "rounding");
   assert.equal(comparison(of(1, 100.003), of(1, 100)), "wrong");
   assert.equal(comparison(of(1, NaN), of(1, 100)), "wrong");
+  assert.equal(comparison(of(1, 100), of(1, 100), true), "same");
+  assert.equal(comparison(of(1, 100.19), of(1, 100), true), "half");
+  assert.equal(comparison(of(1, 100.21), of(1, 100), true), "wrong");
+  assert.equal(comparison(of(1, NaN), of(1, 100), true), "wrong");
 });

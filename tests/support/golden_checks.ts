@@ -53,6 +53,9 @@ export const SINGLE = { forward: 1e-4, gradient: 1e-3, sample: 1e-3 };
 /** Weights rounded to 11 bits, computed with in f32. */
 export const HALF = { forward: 5e-3, gradient: 5e-3, sample: 5e-3 };
 
+/** Such weights, and activations rounded as they are, for products in f16. */
+export const HALF_ARITHMETIC = { forward: 5e-3, gradient: 1e-2, sample: 5e-3 };
+
 /** A check with f32 weights unless it is told otherwise. */
 const at =
   (check: (golden: Golden, precision: Precision) => Promise<void>) =>

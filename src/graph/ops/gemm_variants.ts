@@ -1,7 +1,8 @@
 /**
  * The ways in which `shaders/gemm.wgsl` can do the same product, and which one a product takes where nothing was measured.
- * Every variant adds the terms of an element in the same order, so that they differ in speed and not in bytes; whether an
- * adapter's compiler keeps to that is checked before one is taken (`src/graph/tuner.ts`).
+ * Every variant in f32 adds the terms of an element in the same order, so that they differ in speed and not in bytes; whether
+ * an adapter's compiler keeps to that is checked before one is taken (`src/graph/tuner.ts`). Those in f16 are for devices
+ * whose user allows them (`Gpu.precision`).
  */
 
 import { grid } from "../op.ts";
@@ -16,6 +17,8 @@ export interface GemmVariant {
   readonly shared: boolean;
   /** Whether the 8 invocations of a subgroup read them together. */
   readonly subgroup: boolean;
+  /** Whether factors are multiplied as f16; only with f16 weights, and through workgroup memory. */
+  readonly f16: boolean;
 }
 
 /** Sizes of a product, as far as they decide between variants. */
@@ -36,6 +39,7 @@ const register = (rows: GemmVariant["rows"], quads: GemmVariant["quads"]): GemmV
   quads,
   shared: false,
   subgroup: false,
+  f16: false,
 });
 const shared = (rows: GemmVariant["rows"], quads: GemmVariant["quads"]): GemmVariant => ({
   ...register(rows, quads),
@@ -44,6 +48,11 @@ const shared = (rows: GemmVariant["rows"], quads: GemmVariant["quads"]): GemmVar
 const subgroup = (rows: GemmVariant["rows"], quads: GemmVariant["quads"]): GemmVariant => ({
   ...register(rows, quads),
   subgroup: true,
+});
+
+const half = (rows: GemmVariant["rows"], quads: GemmVariant["quads"]): GemmVariant => ({
+  ...shared(rows, quads),
+  f16: true,
 });
 
 /** All variants. On graphics cards more registers than 16 × 8 or 8 × 16 spill. */
@@ -67,16 +76,21 @@ export const gemmVariants: readonly GemmVariant[] = [
   subgroup(16, 1),
   subgroup(16, 2),
   subgroup(32, 1),
+  half(4, 2),
+  half(8, 1),
+  half(8, 2),
+  half(8, 4),
 ];
 
-/** As tables write it: `8x16`, rows and columns of an invocation, `8x16 shared`, `8x16 subgroup`. */
-export function variantName({ rows, quads, shared, subgroup }: GemmVariant): string {
-  return `${rows}x${4 * quads}${shared ? " shared" : subgroup ? " subgroup" : ""}`;
+/** As tables write it: `8x16`, rows and columns of an invocation, `8x16 shared`, `8x16 subgroup`, `8x16 shared f16`. */
+export function variantName({ rows, quads, shared, subgroup, f16 }: GemmVariant): string {
+  return `${rows}x${4 * quads}${shared ? " shared" : subgroup ? " subgroup" : ""}${f16 ? " f16" : ""}`;
 }
 
-/** Bytes of workgroup memory: 8 · rows rows of a and 32 · quads columns of b, 32 deep. */
-export function workgroupBytes({ rows, quads, shared }: GemmVariant): number {
-  return shared ? 1024 * (rows + 4 * quads) : 0;
+/** Bytes of workgroup memory: 8 · rows rows of a and 32 · quads columns of b, 32 deep; in f16 also the largest of each. */
+export function workgroupBytes({ rows, quads, shared, f16 }: GemmVariant): number {
+  if (!shared) return 0;
+  return f16 ? 512 * (rows + 4 * quads) + 512 : 1024 * (rows + 4 * quads);
 }
 
 /** Whether rows and columns are read four numbers at a time. */
@@ -84,9 +98,15 @@ export function isVector({ cols, inner }: Pick<GemmSizes, "cols" | "inner">): bo
   return cols % 4 === 0 && inner % 4 === 0;
 }
 
-/** Variants that a product can take: sizes that do not divide by 4 are read number by number, in narrow tiles only. */
+/**
+ * Variants that a product can take: sizes that do not divide by 4 are read number by number, in narrow tiles only. f16 is for
+ * products with f16 weights, which are frozen.
+ */
 export function variantsFor(sizes: GemmSizes): readonly GemmVariant[] {
-  return isVector(sizes) ? gemmVariants : gemmVariants.filter(({ quads, subgroup }) => quads === 1 && !subgroup);
+  const vector = isVector(sizes);
+  return gemmVariants.filter(({ quads, subgroup, f16 }) =>
+    (vector || (quads === 1 && !subgroup && !f16)) && (sizes.half || !f16)
+  );
 }
 
 /**
