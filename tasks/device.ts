@@ -1,6 +1,7 @@
 /** The one device and the open base models of this process: a command that runs others (`demo`) shares them. */
 
-import { Gpu } from "../src/gpu/device.ts";
+import { Gpu, type Precision } from "../src/gpu/device.ts";
+import { IN_F16 } from "../src/graph/plan.ts";
 import { BaseModel } from "../src/anomaly/base_model.ts";
 import { selectBackend } from "./adapter.ts";
 import { smallModelFolder } from "./assets.ts";
@@ -18,6 +19,18 @@ export function openGpu(): Promise<Gpu> {
   });
 }
 
+/**
+ * Chooses the arithmetic of the programs that a command makes from now on.
+ * @param log is told where nothing was measured that f16 could be used for
+ * @throws UserError where the adapter does not compute in f16
+ */
+export function usePrecision(gpu: Gpu, precision: Precision, log: (line: string) => void): void {
+  gpu.precision = precision;
+  if (precision === "f16" && !gpu.choices.keys().some((key) => key.endsWith(IN_F16))) {
+    log("nothing was measured in f16 on this adapter: all is computed in f32; tune --precision f16 measures");
+  }
+}
+
 /** A base model, opened on first use; the embedded small one where no folder is given. */
 export async function openBase(folder: string | undefined): Promise<BaseModel> {
   const path = folder ?? smallModelFolder();
@@ -29,8 +42,14 @@ export async function openBase(folder: string | undefined): Promise<BaseModel> {
   return base;
 }
 
-/** Ends a command's use of the device: the models' weights stay for the next command, all other memory is given back. */
+/**
+ * Ends a command's use of the device: the arithmetic is f32 again, and the models' weights stay for the next command, while
+ * all other memory is given back.
+ */
 export async function restDevice(): Promise<void> {
   for (const base of models.values()) base.rest();
-  (await gpu?.catch(() => undefined))?.trim();
+  const open = await gpu?.catch(() => undefined);
+  if (!open) return;
+  open.precision = "f32";
+  open.trim();
 }

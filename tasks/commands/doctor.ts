@@ -116,6 +116,7 @@ function describe(adapter: GPUAdapter) {
       number
     >,
     features: [...adapter.features].sort(),
+    f16: adapter.features.has("shader-f16"),
   };
 }
 
@@ -142,10 +143,13 @@ function report(facts: Facts): string[] {
     if (!facts.vulkan.drivers.length) lines.push(row("", `no driver: ${INSTALL}, or the vendor's driver`));
   }
   if (facts.adapter) {
-    const { name, vendor, software, limits, features } = facts.adapter;
+    const { name, vendor, software, limits, features, f16 } = facts.adapter;
     lines.push(row("Adapter", `${name} (${vendor})${software ? ", a software adapter: correct, but slow" : ""}`));
     for (const [limit, value] of Object.entries(limits)) lines.push(row("", `${limit} ${size(limit, value)}`));
     lines.push(row("Features", features.join(", ") || "none"));
+    lines.push(
+      row("f16", f16 ? "arithmetic, where --precision f16 asks for it (shader-f16)" : "no arithmetic (no shader-f16)"),
+    );
     if (software) {
       lines.push(
         row("", "for speed use a graphics card: install its driver; choose one of several by VK_DRIVER_FILES"),

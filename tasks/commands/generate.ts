@@ -3,7 +3,7 @@ import { planGeneration } from "../../src/anomaly/budget.ts";
 import { withStatistics } from "../../src/anomaly/embedding.ts";
 import { guideFromOf } from "../../src/anomaly/surface.ts";
 import { defineCommand } from "../command.ts";
-import { openBase } from "../device.ts";
+import { openBase, usePrecision } from "../device.ts";
 import { learnedKinds } from "../jobs/dataset.ts";
 import { fitGenerationTo, jobBudget } from "../jobs/memory.ts";
 import { makePairs } from "../jobs/pairs.ts";
@@ -79,6 +79,7 @@ export default defineCommand({
     },
     batchSize: shared.batchSize,
     memory: shared.memory,
+    precision: shared.precision,
     steps: shared.steps(50),
     sampler: shared.sampler,
     eta: shared.eta,
@@ -177,6 +178,7 @@ export default defineCommand({
   ],
   async run(options, context) {
     const base = await openBase(options.model);
+    usePrecision(base.gpu, options.precision, context.log);
     const { path, embedding: read, sha256 } = await readEmbedding(options.trainRun, "train", base);
     const embedding = withStatistics(read, options.officialBn);
     const kinds = learnedKinds(options, path, embedding.keys);

@@ -2,7 +2,7 @@
 import { planGeneration } from "../../src/anomaly/budget.ts";
 import { UserError } from "../../src/errors.ts";
 import { defineCommand } from "../command.ts";
-import { openBase } from "../device.ts";
+import { openBase, usePrecision } from "../device.ts";
 import { fitGenerationTo, jobBudget } from "../jobs/memory.ts";
 import { recordedSettings, remakePairs } from "../jobs/regeneration.ts";
 import { readEmbedding } from "../jobs/training.ts";
@@ -57,6 +57,7 @@ export default defineCommand({
       );
     }
     const base = await openBase(model);
+    usePrecision(base.gpu, config.precision ?? "f32", context.log);
     const { embedding, sha256 } = await readEmbedding(trainRun, "train", base);
     const sizesOf = ({ guidance, guideFrom, sampler, reweighting }: typeof records[number]["settings"]) => ({
       ...{ batch: batchSize, guidance, guideFrom, sampler, reweighting, tokens: embedding.tokens },

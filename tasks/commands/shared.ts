@@ -304,3 +304,13 @@ export const memory = {
   otherwise: "as much as it takes",
   changeable: true,
 } as const satisfies Flag;
+
+/** What the frozen networks compute in. */
+export const precision = {
+  type: "string",
+  description:
+    "Arithmetic of products with f16 weights. f16 is less exact (README, On a graphics card), and is used where " +
+    "`tune --precision f16` found it faster.",
+  choices: ["f32", "f16"],
+  default: "f32",
+} as const satisfies Flag;

@@ -1,7 +1,7 @@
 /** `tune`: which variants of the kernels are the fastest on this adapter, for the products of a model. */
 import { planGeneration, planTraining } from "../../src/anomaly/budget.ts";
 import type { Plan } from "../../src/graph/plan.ts";
-import { OWN_CHOICE, tunableClasses, tuneClass } from "../../src/graph/tuner.ts";
+import { allowed, OWN_CHOICE, tunableClasses, tuneClass } from "../../src/graph/tuner.ts";
 import { lightSpatialConfig } from "../../src/models/spatial_encoder.ts";
 import type { ModelConfig } from "../../src/weights/config.ts";
 import { openModelFolder } from "../../src/weights/folder.ts";
@@ -39,7 +39,8 @@ export default defineCommand({
   details:
     "Takes the matrix products and convolutions of a model's generation and training, runs each variant of their kernels " +
     "with made-up numbers and writes the fastest into a table in the cache folder, which every command reads. Only " +
-    "variants whose results are the same bytes are taken: results do not depend on the table. Do not use the machine " +
+    "variants whose results are the same bytes are taken: results do not depend on the table. With --precision f16, which " +
+    "is for generate's, variants in f16 are taken too. Do not use the machine " +
     `meanwhile. ${CACHE} names another folder for the table.`,
   runFolder: false,
   gpu: true,
@@ -52,6 +53,10 @@ export default defineCommand({
       default: ["generate", "train"],
     },
     batch: { type: "list", value: "count", description: "Images at once, 1 to 256.", default: ["4"] },
+    precision: {
+      ...shared.precision,
+      description: "f16: measure for commands that are given --precision f16; kept beside what is for f32.",
+    },
     only: { type: "string", value: "text", description: "Only classes of products whose names contain this." },
     verbose: { type: "boolean", description: "Print the time of every variant.", default: false },
     dryRun: { type: "boolean", description: "Measure and print, and leave the table as it is.", default: false },
@@ -70,6 +75,7 @@ export default defineCommand({
       throw new UserError("the system names no folder for caches", `set ${CACHE} to the folder for the table`);
     }
     const config = configOf(options.model), gpu = await openGpu();
+    gpu.precision = options.precision;
     const binding = gpu.device.limits.maxStorageBufferBindingSize;
     const plans = options.job.flatMap((job) =>
       batches.flatMap((batch) => plansOf(config, batch, job === "train", binding))
@@ -83,19 +89,19 @@ export default defineCommand({
     using progress = context.progress({ label: "measuring", unit: "shape", total: classes.length });
     for (const [i, one] of classes.entries()) {
       context.signal.throwIfAborted(); // what was measured so far is in the table
-      const { choice, variants } = await tuneClass(gpu, one);
+      const { key, choice, variants } = await tuneClass(gpu, one);
       const time = (name: string) => variants.find((variant) => variant.name === name)?.milliseconds ?? 0;
       before += time(OWN_CHOICE);
       after += time(choice);
       const text = choice === OWN_CHOICE ? "as it is" : `${choice}, ${times(time(OWN_CHOICE), time(choice))}`;
-      progress.log(`${one.key}: ${text}`);
+      progress.log(`${key}: ${text}`);
       for (const { name, result, milliseconds } of variants) {
-        if (result !== "same") refused.add(`${name} (${result})`);
+        if (!allowed(result)) refused.add(`${name} (${result})`);
         if (!options.verbose) continue;
-        const shown = result !== "same" ? result : milliseconds ? `${milliseconds.toFixed(3)} ms` : "slow";
+        const shown = !allowed(result) ? result : milliseconds ? `${milliseconds.toFixed(3)} ms` : "slow";
         context.print(`  ${name.padEnd(16)}${shown}`);
       }
-      if (!options.dryRun) saveChoices(path!, gpu.info, new Map([[one.key, choice]]));
+      if (!options.dryRun) saveChoices(path!, gpu.info, new Map([[key, choice]]));
       progress.update(i + 1);
     }
     progress.finish();

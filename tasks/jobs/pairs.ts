@@ -281,9 +281,10 @@ export function masksOf(folder: string, { part, defect }: Kind): string[] {
   throw new UserError(`${path} holds no masks`, "give the run folder of generate-masks, or leave --masks out");
 }
 
-/** An adapter as the manifest names it. */
-export function adapterName({ info }: Gpu): string {
-  return [info.vendor, info.device, info.description].filter(Boolean).join(" ");
+/** An adapter as the manifest names it, with its arithmetic where that is not f32. */
+export function adapterName({ info, precision }: Gpu): string {
+  const name = [info.vendor, info.device, info.description].filter(Boolean).join(" ");
+  return precision === "f16" ? `${name}, f16 arithmetic` : name;
 }
 
 /**

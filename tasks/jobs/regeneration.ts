@@ -157,6 +157,8 @@ async function compare(records: readonly ManifestRecord[], { pairs, base, embedd
     `${differing.length} of ${compared} images differ from those in ${pairs}: ${named}`,
     byBatch
       ? "with the batch's statistics (--official-bn) an image depends on those made with it: make all again with the run's --batch-size"
+      : before === now && base.gpu.precision === "f16"
+      ? "in f16 images depend on --batch-size and on what tune --precision f16 found: make them with the same"
       : before === now
       ? "a source image or a mask was changed since, or the program or the driver is of another version"
       : `they were made on ${before}, these on ${now}: bytes are the same on the same adapter only`,

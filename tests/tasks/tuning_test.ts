@@ -166,6 +166,16 @@ Deno.test(
     const table = JSON.parse(Deno.readTextFileSync(path)), [entry] = Object.values(table.adapters);
     assert.equal(tableProblem(table), undefined);
     assert.match(Object.keys((entry as { choices: object }).choices).join(), /^gemm product f16 2 x 256 x 64$/);
+    if ((await navigator.gpu.requestAdapter())!.features.has("shader-f16")) {
+      const half = await run(...small, "--precision", "f16", "--verbose");
+      assert.equal(half.code, 0, half.err);
+      assert.match(half.out, /^ {2}8x8 shared f16 +(\d+\.\d+ ms|slow)$/m);
+      const [both] = Object.values(JSON.parse(Deno.readTextFileSync(path)).adapters) as { choices: object }[];
+      assert.deepEqual(Object.keys(both.choices), [
+        "gemm product f16 2 x 256 x 64",
+        "gemm product f16 2 x 256 x 64 in f16",
+      ]);
+    }
     Deno.writeTextFileSync(path, "{");
     const broken = await run(...small, "--dry-run");
     assert.equal(broken.code, 0, broken.err);
