@@ -260,7 +260,7 @@ function footing(
         : "one seed, so no spread"),
     pairs: `${count} for each kind and method, masks ${
       budget.masks === "real" ? "placed from the real training masks" : "sampled from mask embeddings"
-    }, ${sampler} with ${steps} steps, guidance ${guidanceScale}`,
+    }, ${sampler} with ${steps} steps, guidance ${guidanceScale} away from the learned surface`,
     "training of the generator": `${budget.trainSteps} steps of ${budget.trainBatchSize}, all kinds jointly, ` +
       `${budget.augmentedCopies} augmented views of each pair`,
     inspection: inspection[measure],

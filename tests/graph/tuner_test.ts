@@ -53,7 +53,7 @@ Deno.test("a variant that computes something else, or leaves something out, is n
      @group(0) @binding(1) var<storage, read> x: array<f32>;
      @group(0) @binding(2) var<storage, read_write> y: array<f32>;
      @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3u) { ${body} }`;
-  const slow = "var t = 0.0; for (var i = 0u; i < 2000u; i++) { t += x[i % 256u]; } y[id.x] = x[id.x] + 1e-30 * t;";
+  const slow = "var t = 0.0; for (var i = 0u; i < 40000u; i++) { t += x[i % 256u]; } y[id.x] = x[id.x] + 1e-30 * t;";
   const x = { id: 0, bytes: 1024 }, y = { id: 1, bytes: 1024 };
   const spec = (name: string, body: string) => ({
     kernel: kernel(name, source(body), ["read", "read_write"]),
