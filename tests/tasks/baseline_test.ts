@@ -109,7 +109,11 @@ test("the presets learn tokens without a spatial encoder, draw into the same ima
     const file = shop.file(folder, "embeddings.safetensors");
     return decodeEmbedding(Deno.readFileSync(file), file);
   });
-  assert.deepEqual([plain.spatial, plain.tokens, plain.keys], [undefined, 2, ["weave+hole", "weave+stain"]]);
+  assert.deepEqual([plain.spatial, plain.tokens, plain.keys], [
+    undefined,
+    2,
+    ["weave+good", "weave+hole", "weave+stain"], // and the surface, from which all methods that learn are guided
+  ]);
   assert.notDeepEqual(plain.table, masked.table); // the masked loss makes the difference
   const records = manifest<ManifestRecord>("inversion");
   assert.equal(records.length, 4);

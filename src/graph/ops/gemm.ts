@@ -82,10 +82,11 @@ export const gemmRevision: string = fnv1a([source.replaceAll("\r", ""), ...gemmV
   .toString(16).padStart(8, "0");
 
 /**
- * Terms from which a convolution sums each tap by itself. It costs registers, which shorter sums need not: graphics cards
+ * Terms from which a convolution sums each tap by itself: the ResNet's 3×3 kernels of 64 channels are among them, whose roundings
+ * else decide a rectifier's sign further on. It costs registers, which shorter sums need not: graphics cards
  * spill them, here once per tap.
  */
-const LONG_SUM = 2048;
+const LONG_SUM = 512;
 
 const weightsKernel = kernel("gemm_weights", weightsSource, ["read", "read", "read_write"]);
 
