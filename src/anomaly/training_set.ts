@@ -180,8 +180,8 @@ export async function defectItems(
 export interface NormalImage {
   /** `object+good`. */
   readonly key: string;
-  /** Of any size. */
-  readonly image: Image;
+  /** Decodes it, of any size; one is held at a time. */
+  readonly load: () => Image | Promise<Image>;
 }
 
 /** One pixel in the middle of a square: what a view of a surface keeps inside. */
@@ -223,7 +223,8 @@ export async function surfaceItems(
   onItem?: () => void,
 ): Promise<InversionItem[]> {
   const randoms = images.map(({ key }, i) => new Random(seed, `surface/${key}`, i));
-  const pictures = images.map(({ image }, i) => surfaceView(image, base.side, randoms[i], view));
+  const pictures: Float32Array[] = [];
+  for (const [i, { load }] of images.entries()) pictures.push(surfaceView(await load(), base.side, randoms[i], view));
   const moments = await base.encode(pictures, onItem), latentMask = new Float32Array(base.latentSide ** 2).fill(1);
   return images.map(({ key }, i) => {
     const own = masks.get(key) ?? [];

@@ -125,7 +125,10 @@ export async function encodeSurfaces(
     const key = surfaceKey(part.name), counts = own.map((kind) => items.filter((item) => item.key === kind.key).length);
     const names = new Set(own.map((kind) => kind.key)), random = new Random(seed, `surfaces/${key}`);
     masks.set(key, items.filter((item) => item.mask && names.has(item.key)).map(({ mask }) => mask!));
-    for (let i = 0; i < Math.max(...counts); i++) images.push({ key, image: await loadImage(random.pick(part.good)) });
+    for (let i = 0; i < Math.max(...counts); i++) {
+      const path = random.pick(part.good);
+      images.push({ key, load: () => loadImage(path) });
+    }
   }
   const progress = context.progress({ label: "surfaces", total: images.length, unit: "view" });
   let done = 0;

@@ -43,7 +43,8 @@ function ramp(width: number, height: number): Image {
 }
 
 Deno.test("views of a surface: windows anywhere in a normal image, of the size that defects are seen in", async () => {
-  const image = ramp(128, 96), images = Array.from({ length: 24 }, (): NormalImage => ({ key: "a+good", image }));
+  const image = ramp(128, 96),
+    images = Array.from({ length: 24 }, (): NormalImage => ({ key: "a+good", load: () => image }));
   const mask = new Float32Array(32 * 32).fill(1), masks = new Map([["a+good", [mask]]]);
   const options = { seed: 3, view: { window: "mask", zoom: 2 } as const };
   const items = await surfaceItems(fake, images, masks, options);
