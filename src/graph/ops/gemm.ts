@@ -77,16 +77,17 @@ interface Gemm {
 const gemmKernels = [0, 1, 2, 3].map((added) =>
   kernel("gemm", source, ["read", "read", "read_write", ...Array(added).fill("read")])
 );
-/** Changes with the kernel and its variants: choices that were measured with others say nothing about these. */
-export const gemmRevision: string = fnv1a([source.replaceAll("\r", ""), ...gemmVariants.map(variantName)].join("\n"))
-  .toString(16).padStart(8, "0");
-
 /**
  * Terms from which a convolution sums each tap by itself: the ResNet's 3×3 kernels of 64 channels are among them, whose roundings
  * else decide a rectifier's sign further on. It costs registers, which shorter sums need not: graphics cards
  * spill them, here once per tap.
  */
 const LONG_SUM = 512;
+
+/** Changes with the kernel and its variants: choices that were measured with others say nothing about these. */
+export const gemmRevision: string = fnv1a(
+  [source.replaceAll("\r", ""), ...gemmVariants.map(variantName), LONG_SUM].join("\n"),
+).toString(16).padStart(8, "0");
 
 const weightsKernel = kernel("gemm_weights", weightsSource, ["read", "read", "read_write"]);
 
