@@ -18,21 +18,28 @@ struct Shape {
 }
 
 @group(0) @binding(0) var<uniform> s: Shape;
+//#if MAPPED
 @group(0) @binding(1) var<storage, read> map: array<f32>;
 @group(0) @binding(2) var<storage, read> columns: array<f32>;
+//#end
 //#if KIND == 0
-@group(0) @binding(3) var<storage, read> a: array<{{T}}>;
-@group(0) @binding(4) var<storage, read> b: array<{{T}}>;
-@group(0) @binding(5) var<storage, read_write> p: array<vec4f>;
+@group(0) @binding({{FIRST}}) var<storage, read> a: array<{{T}}>;
+@group(0) @binding({{FIRST+1}}) var<storage, read> b: array<{{T}}>;
+@group(0) @binding({{FIRST+2}}) var<storage, read_write> p: array<vec4f>;
 //#elif KIND == 1
-@group(0) @binding(3) var<storage, read_write> p: array<vec4f>;
+@group(0) @binding({{FIRST}}) var<storage, read_write> p: array<vec4f>;
 //#elif KIND == 2
-@group(0) @binding(3) var<storage, read> p: array<vec4f>;
-@group(0) @binding(4) var<storage, read_write> t: array<vec4f>;
+@group(0) @binding({{FIRST}}) var<storage, read> p: array<vec4f>;
+@group(0) @binding({{FIRST+1}}) var<storage, read_write> t: array<vec4f>;
+//#elif KIND == 3
+// p and b are only read: bound for writing too, they may lie in the buffer of c.
+@group(0) @binding({{FIRST}}) var<storage, read_write> p: array<vec4f>;
+@group(0) @binding({{FIRST+1}}) var<storage, read_write> b: array<{{T}}>;
+@group(0) @binding({{FIRST+2}}) var<storage, read_write> c: array<{{T}}>;
 //#else
-@group(0) @binding(3) var<storage, read> p: array<vec4f>;
-@group(0) @binding(4) var<storage, read> b: array<{{T}}>;
-@group(0) @binding(5) var<storage, read_write> c: array<{{T}}>;
+@group(0) @binding({{FIRST}}) var<storage, read> p: array<vec4f>;
+@group(0) @binding({{FIRST+1}}) var<storage, read> b: array<{{T}}>;
+@group(0) @binding({{FIRST+2}}) var<storage, read_write> c: array<{{T}}>;
 //#end
 
 const FAR = -1e30; // below every score

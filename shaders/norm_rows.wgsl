@@ -15,13 +15,16 @@ fn add(v: Lane) -> f32 { return v; }
 //#end
 
 @group(0) @binding(0) var<uniform> s: Shape;
-@group(0) @binding(1) var<storage, read> x: array<Lane>;
-@group(0) @binding(2) var<storage, read> gamma: array<Lane>;
 //#if KIND == 0
+// x is only read: bound for writing too, it may lie in the buffer of y.
+@group(0) @binding(1) var<storage, read_write> x: array<Lane>;
+@group(0) @binding(2) var<storage, read> gamma: array<Lane>;
 @group(0) @binding(3) var<storage, read> beta: array<Lane>;
 @group(0) @binding(4) var<storage, read_write> y: array<Lane>;
 @group(0) @binding(5) var<storage, read_write> stats: array<f32>;
 //#else
+@group(0) @binding(1) var<storage, read> x: array<Lane>;
+@group(0) @binding(2) var<storage, read> gamma: array<Lane>;
 @group(0) @binding(3) var<storage, read> dy: array<Lane>;
 @group(0) @binding(4) var<storage, read> stats: array<f32>;
 @group(0) @binding(5) var<storage, read_write> dx: array<Lane>;

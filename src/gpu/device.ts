@@ -7,7 +7,10 @@ import { UserError } from "../errors.ts";
 import { hasSubgroups } from "./subgroups.ts";
 import { type Defines, expand } from "./template.ts";
 
-/** How a kernel uses a storage buffer. */
+/**
+ * How a kernel binds a storage buffer. WebGPU has no buffer bound for reading and for writing at once, so what is `read` lies in
+ * other buffers than what is written. What is bound as `read_write` and only read may lie beside it, at another offset.
+ */
 export type Access = "read" | "read_write";
 
 /** A WGSL kernel: its template, and the access of its storage buffers at bindings 1, 2, … (binding 0 is the uniforms). */

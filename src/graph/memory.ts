@@ -1,11 +1,11 @@
 /**
  * Places for the temporary values of a plan: several values share a buffer, at other times or at other offsets. Values are
  * placed from the largest to the smallest, each where the buffers grow least (the "greedy by size" of Pisarchyk & Lee,
- * "Efficient Memory Management for Deep Neural Net Inference", 2020).
+ * "Efficient Memory Management for Deep Neural Net Inference", 2020). Where other orders do not help either, values that made
+ * buffers grow are placed earlier, and again ("squeaky wheel" optimisation, Joslin & Clements 1999). Nothing is random.
  */
 
 import type { PlannedLaunch } from "./plan.ts";
-import { Random } from "../random/philox.ts";
 import type { Value } from "./op.ts";
 
 /** Offsets of bindings, and sizes of buffers, are multiples of this many bytes (WebGPU's largest alignment). */
@@ -48,6 +48,10 @@ interface Life {
   offset: number;
   /** Where it lies in the best packing so far. */
   kept: Slot;
+  /** By how much its place made the buffers grow, in the packing tried last. */
+  growth: number;
+  /** The larger, the earlier it is placed in the search. */
+  weight: number;
 }
 
 /** Orders in which values are placed: the largest, those that are large for long, the longest, the earliest first. */
@@ -63,8 +67,11 @@ const GOOD_ENOUGH = 1.02;
 
 const NOWHERE: Slot = { buffer: -1, offset: 0 };
 
-/** Further orders, by sizes blurred at random, that are tried where none of those does. */
-const SHUFFLES = 16;
+/** Exponents of a life's length: a search starts from bytes × length ** exponent. */
+const SEARCHES = [0, 0.5];
+
+/** Packings of a search; each doubles the weights of the values that made buffers grow in the one before. */
+const ROUNDS = 8;
 
 /** Lives of all values that are not leaves; results live to the end. */
 function livesOf(launches: readonly PlannedLaunch[], leaves: ReadonlySet<Value>, results: ReadonlySet<Value>): Life[] {
@@ -83,6 +90,8 @@ function livesOf(launches: readonly PlannedLaunch[], leaves: ReadonlySet<Value>,
           buffer: -1,
           offset: 0,
           kept: NOWHERE,
+          growth: 0,
+          weight: 0,
         };
         lives.set(value, life);
       }
@@ -146,6 +155,7 @@ function pack(order: readonly Life[], spread: boolean): number[] {
     }
     life.buffer = best;
     life.offset = offset;
+    life.growth = growth;
     bufferBytes[best] = Math.max(bufferBytes[best], offset + life.bytes);
     insert(buffers[best], life);
   }
@@ -181,11 +191,13 @@ export function assignMemory(
     }
     return least <= GOOD_ENOUGH * lowerBoundBytes;
   };
-  const found = ORDERS.some((order) => [false, true].some((spread) => attempt(lives.toSorted(order), spread)));
-  const random = new Random(0, "graph/memory");
-  for (let i = 0; !found && i < SHUFFLES; i++) {
-    const weight = new Map(lives.map((life) => [life, life.bytes * random.uniform(0.5, 1.5)]));
-    if (attempt(lives.toSorted((a, b) => weight.get(b)! - weight.get(a)!), i % 2 > 0)) break;
+  let found = ORDERS.some((order) => [false, true].some((spread) => attempt(lives.toSorted(order), spread)));
+  for (const exponent of SEARCHES) {
+    for (const life of lives) life.weight = life.bytes * (life.last - life.first + 1) ** exponent;
+    for (let round = 0; !found && round < ROUNDS; round++) {
+      found = attempt(lives.toSorted((a, b) => b.weight - a.weight || a.first - b.first), true);
+      for (const life of lives) if (life.growth > 0) life.weight *= 2;
+    }
   }
 
   const slots = new Map<Value, number>(), places: Slot[] = [], slotBytes: number[] = [];

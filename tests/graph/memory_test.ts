@@ -1,9 +1,17 @@
 /** Places of values: nothing that lives at once overlaps, reads and writes of a launch are apart, and little is wasted. */
 import assert from "node:assert/strict";
+import { compile } from "../../src/graph/compile.ts";
 import { assignMemory, roundUp } from "../../src/graph/memory.ts";
 import type { Value } from "../../src/graph/op.ts";
-import type { PlannedLaunch } from "../../src/graph/plan.ts";
+import { attention } from "../../src/graph/ops/attention.ts";
+import { linear } from "../../src/graph/ops/gemm.ts";
+import { layerNorm } from "../../src/graph/ops/norms.ts";
+import { add, gelu, silu } from "../../src/graph/ops/pointwise.ts";
+import { plan, type PlannedLaunch } from "../../src/graph/plan.ts";
+import type { Tensor } from "../../src/graph/tensor.ts";
+import { input } from "../../src/graph/variable.ts";
 import { Random } from "../../src/random/philox.ts";
+import { gpu } from "../support/ops.ts";
 
 /** A launch that reads some values and writes one. */
 function launch(reads: readonly Value[], write: Value): PlannedLaunch {
@@ -81,3 +89,57 @@ Deno.test("shared buffers stay below 128 MiB; a larger value has its own", () =>
 Deno.test("no launches need no memory", () => {
   assert.deepEqual(assignMemory([], new Set(), new Set()).bufferBytes, []);
 });
+
+Deno.test({
+  name: "layer norm and attention find what they read beside what they make; the bits are the same",
+  sanitizeOps: false,
+  sanitizeResources: false,
+  fn: async () => {
+    const found = new Set<string>();
+    // Attention's weights are larger than its values, then smaller.
+    for (const tokens of [64, 24]) for (const name of await sharing(tokens)) found.add(name);
+    assert.deepEqual([...found].sort(), ["attention", "layer norm"]);
+  },
+});
+
+/** Which launches find what they read beside what they make in a text tower's blocks, whose result is checked. */
+async function sharing(tokens: number): Promise<Set<string>> {
+  const width = 32, random = new Random(3, "tests/memory"), found = new Set<string>();
+  const feed: Record<string, Float32Array> = {};
+  const given = (name: string, shape: number[], scale: number) => {
+    feed[name] = random.normals(shape.reduce((a, b) => a * b, 1)).map((v) => scale * v);
+    return input(name, shape);
+  };
+  const between: Record<string, Tensor> = {};
+  let h = silu(given("x", [2, tokens, width], 1));
+  for (let i = 0; i < 3; i++) {
+    const weight = (name: string, from: number, to: number) => given(`${name}${i}`, [from, to], from ** -0.5);
+    const norm = (name: string, x: Tensor) =>
+      between[`${name}${i}`] = layerNorm(
+        x,
+        given(`${name}.gamma${i}`, [width], 1),
+        given(`${name}.beta${i}`, [width], 1),
+        {
+          eps: 1e-5,
+        },
+      );
+    const n = norm("norm", h);
+    const [q, k, v] = ["q", "k", "v"].map((name) => between[`${name}${i}`] = linear(n, weight(name, width, width)));
+    const o = between[`o${i}`] = attention(q, k, v, { heads: 1 });
+    h = between[`attended${i}`] = add(linear(o, weight("out", width, width)), h);
+    const hidden = between[`hidden${i}`] = gelu(linear(norm("second", h), weight("up", width, 4 * width)));
+    h = add(linear(hidden, weight("down", 4 * width, width)), h);
+  }
+  const { launches, slots, places } = plan([h]);
+  const bufferOf = (value: Value) => slots.has(value) ? places[slots.get(value)!].buffer : -1;
+  for (const { kernel: { name }, defines: { KIND }, buffers } of launches) {
+    const at = buffers.map(bufferOf);
+    if (name === "norm_rows" && at[0] === at[3]) found.add("layer norm"); // x and y
+    if (name === "cross_attention" && KIND === 3 && (at[0] === at[2] || at[1] === at[2])) found.add("attention");
+  }
+  // What is read at the end has a place of its own until then.
+  using shared = compile(gpu, { h }), apart = compile(gpu, { h, ...between });
+  assert.ok(apart.report.activationBytes > 2 * shared.report.activationBytes);
+  assert.deepEqual((await shared.run(feed)).h, (await apart.run(feed, ["h"])).h);
+  return found;
+}

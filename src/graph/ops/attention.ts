@@ -65,14 +65,16 @@ function checkShapes(name: string, inputs: readonly Tensor[], heads: number): vo
 // Kinds of cross_attention.wgsl.
 const SCORES = 0, SOFTMAX = 1, SOFTMAX_GRADIENT = 2, WEIGHTED = 3, TRANSPOSED = 4;
 
+/** Of p and b, WEIGHTED only reads: bound for writing, they may share a buffer with what it makes, which saves memory. */
 const mapBindings: readonly Access[][] = [
   ["read", "read", "read_write"],
   ["read_write"],
   ["read", "read_write"],
-  ["read", "read", "read_write"],
+  ["read_write", "read_write", "read_write"],
   ["read", "read", "read_write"],
 ];
-const mapKernels = mapBindings.map((own) => kernel("cross_attention", mapSource, ["read", "read", ...own]));
+const plainKernels = mapBindings.map((own) => kernel("cross_attention", mapSource, own));
+const mappedKernels = mapBindings.map((own) => kernel("cross_attention", mapSource, ["read", "read", ...own]));
 
 /** Of a product, per invocation: queries, quads of keys, quads of channels. */
 const TILES = [
@@ -88,8 +90,6 @@ interface MapLaunch {
   readonly kind: number;
   /** The buffers after map and columns. */
   readonly buffers: readonly Value[];
-  /** Stands for map and columns where there are none. */
-  readonly unused: Value;
   readonly map?: Value;
   readonly columns?: Value;
   readonly scale?: number;
@@ -106,9 +106,16 @@ function launchMap({ launch }: Pick<Lowering, "launch">, l: MapLaunch): void {
   const vector = head % 4 === 0;
   const product = l.kind === SCORES || l.kind >= WEIGHTED;
   launch({
-    kernel: mapKernels[l.kind],
-    defines: { KIND: l.kind, ...tile, VECTOR: vector, MAPPED: l.map !== undefined, T: vector ? "vec4f" : "f32" },
-    buffers: [l.map ?? l.unused, l.columns ?? l.unused, ...l.buffers],
+    kernel: (l.map ? mappedKernels : plainKernels)[l.kind],
+    defines: {
+      KIND: l.kind,
+      ...tile,
+      VECTOR: vector,
+      MAPPED: l.map !== undefined,
+      FIRST: l.map ? 3 : 1,
+      T: vector ? "vec4f" : "f32",
+    },
+    buffers: l.map ? [l.map, l.columns ?? l.map, ...l.buffers] : l.buffers,
     uniforms: [n, m, heads, heads * head, head, quads, tiles, blocks, count, float(l.scale ?? 1), l.columns ? n : 0],
     workgroups: grid(count),
     flops: images * heads * n * m * (product ? 2 * head : 5),
@@ -148,7 +155,7 @@ const mapAttentionOp = defineOp<MapAttributes>({
   lower(lowering) {
     const { node, attributes, inputs: [q, k, v, ...given], outputs: [o, p] } = lowering;
     const { logits, probabilities } = weights(attributes, given);
-    const common = { sizes: sizes(node.inputs[0], node.inputs[1], attributes.heads), unused: q };
+    const common = { sizes: sizes(node.inputs[0], node.inputs[1], attributes.heads) };
     launchMap(lowering, { ...common, ...logits, kind: SCORES, buffers: [q, k, p], scale: attributes.scale });
     launchMap(lowering, { ...common, kind: SOFTMAX, buffers: [p] });
     launchMap(lowering, { ...common, ...probabilities, kind: WEIGHTED, buffers: [p, v, o] });
@@ -162,7 +169,7 @@ const mapAttentionBackwardOp = defineOp<MapAttributes>({
   lower(lowering) {
     const { node, attributes, inputs: [q, k, v, p, dO, ...given], outputs: [dq, dk, dv] } = lowering;
     const { logits, probabilities } = weights(attributes, given);
-    const common = { sizes: sizes(node.inputs[0], node.inputs[1], attributes.heads), unused: q };
+    const common = { sizes: sizes(node.inputs[0], node.inputs[1], attributes.heads) };
     const t = lowering.scratch(p.bytes);
     launchMap(lowering, { ...common, ...probabilities, kind: TRANSPOSED, buffers: [p, dO, dv] });
     launchMap(lowering, { ...common, ...probabilities, kind: SCORES, buffers: [dO, v, t] });

@@ -32,7 +32,8 @@ const kernels = {
   apply: kernel("norm_apply", applySource, [...Array(4).fill("read"), "read_write"]),
   inference: kernel("norm_apply", applySource, [...Array(5).fill("read"), "read_write"]),
   input: kernel("norm_apply", applySource, [...Array(6).fill("read"), "read_write"]),
-  rows: kernel("norm_rows", rowsSource, ["read", "read", "read", "read_write", "read_write"]),
+  // x is only read: bound for writing, it may share a buffer with y, which saves memory.
+  rows: kernel("norm_rows", rowsSource, ["read_write", "read", "read", "read_write", "read_write"]),
   rowsInput: kernel("norm_rows", rowsSource, [...Array(4).fill("read"), "read_write"]),
 };
 
