@@ -26,6 +26,15 @@ export interface View {
   readonly zoom: number;
 }
 
+/**
+ * How much windows are enlarged at most, where nothing else was said. A small model's cells are coarse beside what it shows: four
+ * times enlarged, a defect of 10 pixels has five cells of 8 across instead of one or two.
+ * @param side the model's resolution in pixels
+ */
+export function usualZoom(side: number): number {
+  return side <= 128 ? 4 : 2;
+}
+
 /** Some regions of a mask, and the window for them. */
 export interface Place {
   readonly window: Window;

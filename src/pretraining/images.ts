@@ -4,8 +4,10 @@ import { basename, join, relative } from "node:path";
 import { isImageName, loadImage } from "../data/image.ts";
 import { pretrainingSample } from "../data/procedural/sample.ts";
 import { resize } from "../data/resize.ts";
+import { Random } from "../random/philox.ts";
 import { splitWords } from "../data/tokenizer.ts";
 import { UserError } from "../errors.ts";
+import { normalView } from "./views.ts";
 
 /** Square pictures with captions. */
 export interface TrainingImages {
@@ -71,16 +73,25 @@ function* walk(folder: string): Generator<string> {
   }
 }
 
+/** How views of images are drawn: how many there are, and how much their squares are enlarged. */
+export interface ViewSettings {
+  readonly seed: number;
+  readonly count: number;
+  /** As of `--window mask`. */
+  readonly zoom: number;
+}
+
 /**
  * All images below a folder, each brought to a square; the names of the subfolders make the caption. Folders named test,
  * ground_truth and masks are left out, so that a data set in MVTec layout can be given as it is.
  * @param side in pixels
+ * @param views make so many views of the images instead, of each in turn; view i depends on (seed, i) and its image only
  * @throws UserError where there are none, or one is broken
  */
 export async function folderImages(
   folder: string,
   side: number,
-  onImage?: (done: number) => void,
+  views?: ViewSettings,
 ): Promise<TrainingImages> {
   let paths: string[];
   try {
@@ -93,20 +104,26 @@ export async function folderImages(
   if (paths.length < 2) {
     throw new UserError(`${folder}: ${paths.length} images`, "give a folder with at least two normal images");
   }
-  const pictures: Uint8Array[] = [];
-  for (const path of paths) {
-    const image = resize(await loadImage(path), side, side, "bicubic");
-    pictures.push(new Uint8Array(image.data.buffer as ArrayBuffer, image.data.byteOffset, image.data.length));
-    onImage?.(pictures.length);
+  const count = views?.count ?? paths.length, pictures: Uint8Array[] = [];
+  for (const [at, path] of paths.entries()) {
+    const image = await loadImage(path);
+    if (views) {
+      for (let i = at; i < count; i += paths.length) {
+        pictures[i] = normalView(image, new Random(views.seed, "pretraining/normal", i), side, views.zoom);
+      }
+      continue;
+    }
+    const { data } = resize(image, side, side, "bicubic");
+    pictures.push(new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.length));
   }
   // Beside the folder's own name, where images lie in it directly.
   const captions = paths.map((path) => captionOf(relative(folder, path).split(/[\\/]/).slice(0, -1)));
   const own = captionOf([basename(Deno.realPathSync(folder))]);
   return {
-    count: paths.length,
+    count,
     side,
     pixels: (i) => pictures[i],
-    caption: (i) => captions[i] === "a photo" ? own : captions[i],
+    caption: (i) => captions[i % paths.length] === "a photo" ? own : captions[i % paths.length],
   };
 }
 

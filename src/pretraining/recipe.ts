@@ -63,6 +63,9 @@ export const autoencoderRate: RateSchedule = { warmUp: 100, flat: 0.4, rest: 0.0
 /** Of the U-Net and the text tower. */
 export const unetRate: RateSchedule = { warmUp: 200, flat: 0.7, rest: 0.01 };
 
+/** Of a U-Net that goes on from trained weights: only the optimiser has to find its feet. */
+export const continuedRate: RateSchedule = { warmUp: 50, flat: 0.5, rest: 0.01 };
+
 /**
  * Learning rate of a step.
  * @param step from 0

@@ -17,7 +17,7 @@ import { timestepEmbedding, unet } from "../models/unet.ts";
 import type { Parameters } from "../nn/parameters.ts";
 import { Random } from "../random/philox.ts";
 import { downsamplingFactor, type ModelConfig } from "../weights/config.ts";
-import { lossWeight, unetRate } from "./recipe.ts";
+import { lossWeight, type RateSchedule, unetRate } from "./recipe.ts";
 import type { Room } from "./room.ts";
 import { Trainer } from "./trainer.ts";
 
@@ -41,6 +41,8 @@ export interface UnetSettings {
   readonly captionDropout: number;
   /** Largest weight of the past in the averaged weights. */
   readonly averageDecay: number;
+  /** How the rate goes; as from random weights where left out. */
+  readonly rate?: RateSchedule;
 }
 
 /**
@@ -136,7 +138,7 @@ export function trainUnet(
     feed,
     steps: settings.steps,
     learningRate: settings.learningRate,
-    rate: unetRate,
+    rate: settings.rate ?? unetRate,
     average: { parameters: average, decay: settings.averageDecay },
     room,
     beside,

@@ -1,5 +1,6 @@
 /** The table of commands, in the order of the overview. */
 import type { AnyCommand } from "../command.ts";
+import adapt from "./adapt.ts";
 import baseline from "./baseline.ts";
 import demo from "./demo.ts";
 import doctor from "./doctor.ts";
@@ -25,6 +26,7 @@ import tune from "./tune.ts";
 export const commands: readonly AnyCommand[] = [
   demo,
   doctor,
+  adapt,
   train,
   trainMasks,
   generateMasks,

@@ -7,6 +7,7 @@ import { openModelFolder } from "../../src/weights/folder.ts";
 import { isSoftware } from "../adapter.ts";
 import { defineCommand } from "../command.ts";
 import { openGpu } from "../device.ts";
+import { UsageError } from "../errors.ts";
 import { memoryBudget } from "../jobs/memory.ts";
 import { autoencoderStage, othersOf, prepare, unetStage } from "../jobs/pretraining_stages.ts";
 import { readJsonLines } from "../run_folder.ts";
@@ -55,6 +56,19 @@ export default defineCommand({
       description: "How many procedural pictures to train on, where no --data is given.",
       default: 20000,
       min: 2,
+    },
+    views: {
+      type: "integer",
+      description:
+        "With --data: train on so many views of its images, four in five of them squares that are enlarged by --zoom, as " +
+        "train and generate see what surrounds a defect, all mirrored at random.",
+      otherwise: "each image once, whole",
+      min: 2,
+    },
+    zoom: {
+      ...shared.zoom,
+      description: "With --views: how much squares are enlarged at most; 1 is native resolution.",
+      otherwise: "4 with a model of 128 pixels, 2 with a larger one",
     },
     resolution: {
       type: "integer",
@@ -118,6 +132,7 @@ export default defineCommand({
       trainBatchSize: options.trainBatchSize ?? (slow ? SOFTWARE_BATCH : GPU_BATCH.unet),
       autoencoderBatchSize: options.autoencoderBatchSize ?? (slow ? SOFTWARE_BATCH : GPU_BATCH.autoencoder),
     };
+    if (options.views && !options.data) throw new UsageError("--views goes with --data");
     const room = new Room(gpu, memoryBudget(options.memory, gpu.info), options.memory !== undefined);
     const job = await prepare(settings, start, room, context);
     const { parameters: made, steps } = await autoencoderStage(gpu, job, settings, context);

@@ -1,4 +1,5 @@
 /** `train`: all anomaly embeddings and one spatial encoder at once (masked textual inversion, paper section 3.2). */
+import { usualZoom } from "../../src/anomaly/windows.ts";
 import { planTraining } from "../../src/anomaly/budget.ts";
 import { Inversion, spatialConfigOf } from "../../src/anomaly/inversion.ts";
 import { defectItems } from "../../src/anomaly/training_set.ts";
@@ -122,7 +123,7 @@ export default defineCommand({
       default: "paper",
     },
     window: { ...shared.window, default: "mask" },
-    zoom: { ...shared.zoom, default: 2 },
+    zoom: { ...shared.zoom, otherwise: "4 with a model of 128 pixels, 2 with a larger one" },
     latentMask: shared.latentMask,
     augmentedCopies: shared.augmentedCopies,
     validationSteps: {
@@ -191,7 +192,7 @@ export default defineCommand({
     );
     const rates = shared.rates(options, options.learningRate, options.encoderLearningRate);
     context.log(`learning rates: embeddings ${rates.learningRate}, spatial encoder ${rates.encoderLearningRate}`);
-    const view = { window: options.window, zoom: options.zoom };
+    const view = { window: options.window, zoom: options.zoom ?? usualZoom(base.side) };
     const viewing = {
       ...options,
       view,

@@ -4,6 +4,7 @@
  * attention re-weighting, or with the token's attention replaced by the mask (supplement E, Table 9).
  */
 
+import { usualZoom, type View } from "../../src/anomaly/windows.ts";
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import type { BaseModel } from "../../src/anomaly/base_model.ts";
@@ -74,7 +75,7 @@ export interface InversionRun {
 }
 
 /** What the model sees: as `train` and `generate` have it, so that methods differ in nothing else. */
-const VIEW = { window: "mask", zoom: 2 } as const;
+const viewOf = ({ side }: BaseModel): View => ({ window: "mask", zoom: usualZoom(side) });
 
 /** Checkpoints kept while the tokens are learned. */
 const CHECKPOINTS = 2;
@@ -119,7 +120,7 @@ export async function makeInversionBaseline(
       reweighting: preset.reweighting,
       latentMask: "maxPool",
       feather: 3,
-      ...VIEW,
+      ...viewOf(base),
       keepDetail: true,
       minChange: 0,
       maxAttempts: 1,
@@ -135,7 +136,8 @@ async function learn(base: BaseModel, kinds: readonly Kind[], run: InversionRun,
   const budget = await jobBudget(run.memory, base.gpu, () => planTraining(base.config, sizes));
   const fitted = fitTrainingTo(budget, run.memory !== undefined, base.config, sizes, base.gpu.device, context);
   const { seed, augmentedCopies } = run,
-    options = { seed, augmentation: "paper", augmentedCopies, view: VIEW } as const;
+    view = viewOf(base),
+    options = { seed, augmentation: "paper", augmentedCopies, view } as const;
   const views = await encodeViews(defectItems, base, await trainingSamples(kinds, context), options, "view", context);
   const defects = maskedLoss ? views : unmasked(views);
   const items = [...defects, ...await encodeSurfaces(base, kinds, defects, options, context)];
@@ -151,7 +153,7 @@ async function learn(base: BaseModel, kinds: readonly Kind[], run: InversionRun,
     initializerToken: run.initializerToken,
     area: true,
     ...fitted,
-    view: VIEW,
+    view,
     templates: promptTemplates,
   });
   await train(inversion, {

@@ -7,11 +7,12 @@ import type { Gpu } from "../../src/gpu/device.ts";
 import { input } from "../../src/graph/variable.ts";
 import { decode, encode } from "../../src/models/autoencoder.ts";
 import type { Parameters, Stored } from "../../src/nn/parameters.ts";
+import { usualZoom } from "../../src/anomaly/windows.ts";
 import { channelStatistics, foldStatistics, standardise, trainAutoencoder } from "../../src/pretraining/autoencoder.ts";
 import { type CurvePoint, isAutoencoder } from "../../src/pretraining/export.ts";
 import { folderImages, proceduralImages, type TrainingImages, withWords } from "../../src/pretraining/images.ts";
 import { newParameters } from "../../src/pretraining/init.ts";
-import { smallModelConfig } from "../../src/pretraining/recipe.ts";
+import { continuedRate, smallModelConfig, unetRate } from "../../src/pretraining/recipe.ts";
 import type { Room } from "../../src/pretraining/room.ts";
 import { reconstructions, sampleGraphs, samples } from "../../src/pretraining/sheets.ts";
 import type { Trainer } from "../../src/pretraining/trainer.ts";
@@ -37,6 +38,9 @@ export interface PretrainSettings {
   readonly stage: "all" | "autoencoder" | "unet";
   readonly seed: number;
   readonly proceduralImages: number;
+  /** Views of the images of `data`, each image as it is where undefined. */
+  readonly views: number | undefined;
+  readonly zoom: number | undefined;
   readonly resolution: number | undefined;
   readonly autoencoderSteps: number;
   readonly maxTrainSteps: number;
@@ -78,7 +82,7 @@ export async function prepare(
     throw new UserError(`--resolution ${side} is no multiple of ${unit}`, "the networks halve the side that often");
   }
   const images = options.data
-    ? await folderImages(options.data, side)
+    ? await folderImages(options.data, side, options.views ? viewsOf(options, options.views, side) : undefined)
     : proceduralImages(options.seed, options.proceduralImages, side);
   if (options.data && !start) {
     vocab = withWords(
@@ -89,6 +93,12 @@ export async function prepare(
   const config = { ...shape, resolution: side, text: { ...shape.text, vocabSize: vocab.length } };
   return { config, vocab, images, start, losses: await openLosses(context), room };
 }
+
+const viewsOf = ({ seed, zoom }: PretrainSettings, count: number, side: number) => ({
+  seed,
+  count,
+  zoom: zoom ?? usualZoom(side),
+});
 
 /** Word pieces of the model that ships with the program. */
 function shippedVocab(): string[] {
@@ -186,6 +196,7 @@ export async function unetStage(
       learningRate: options.learningRate,
       captionDropout: options.captionDropout,
       averageDecay: options.emaDecay,
+      rate: start ? continuedRate : unetRate,
     },
     room,
     sampleGraphs(config, autoencoder, average),

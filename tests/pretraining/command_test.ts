@@ -8,6 +8,7 @@ import { newParameters } from "../../src/pretraining/init.ts";
 import { captionedUnet } from "../../src/pretraining/unet.ts";
 import { openModelFolder } from "../../src/weights/folder.ts";
 import { PERMISSIONS } from "../../tasks/compile.ts";
+import { writeTinyData } from "../support/tiny_data.ts";
 import { tinyConfig, VOCAB } from "./tiny.ts";
 
 const MAIN = fileURLToPath(new URL("../../tasks/main.ts", import.meta.url));
@@ -17,17 +18,17 @@ const SETTINGS = [
   ..."--checkpointing-steps 2 --validation-steps 6".split(" "),
 ];
 
-function program(args: string[]): Deno.Command {
+function program(args: string[], command = "pretrain"): Deno.Command {
   return new Deno.Command(Deno.execPath(), {
-    args: ["run", ...PERMISSIONS, "--no-check", MAIN, "pretrain", ...args],
+    args: ["run", ...PERMISSIONS, "--no-check", MAIN, command, ...args],
     stdout: "piped",
     stderr: "piped",
     env: { NO_COLOR: "1", ANOMALYDIFFUSION_CWD: "" },
   });
 }
 
-async function run(args: string[]): Promise<string> {
-  const { code, stdout, stderr } = await program(args).output(), error = new TextDecoder().decode(stderr);
+async function run(args: string[], command = "pretrain"): Promise<string> {
+  const { code, stdout, stderr } = await program(args, command).output(), error = new TextDecoder().decode(stderr);
   assert.equal(code, 0, error);
   return new TextDecoder().decode(stdout) + error;
 }
@@ -100,6 +101,41 @@ Deno.test({
   },
   sanitizeResources: false,
   sanitizeOps: false,
+});
+
+Deno.test("adapt: the U-Net learns a data set's normal images, the autoencoder stays, and the loss on them falls", async () => {
+  const root = await Deno.makeTempDir({ prefix: "adapt-" });
+  try {
+    await tinyModel(`${root}/start`);
+    await writeTinyData(`${root}/data`);
+    const common = ["--data", `${root}/data`, "--model", `${root}/start`, "--train-batch-size", "4", "--views", "40"];
+    const steps = [
+      "--max-train-steps",
+      "30",
+      "--learning-rate",
+      "3e-3",
+      "--validation-steps",
+      "0",
+      "--checkpointing-steps",
+      "20",
+    ];
+    const told = await run([...common, ...steps, "--out", `${root}/run`], "adapt");
+    assert.match(told, /encoding: 40 images|40\/40/);
+    const lines = (await Deno.readTextFile(`${root}/run/loss.jsonl`)).trim().split("\n");
+    const losses = lines.map((line) => JSON.parse(line).loss as number),
+      end = losses.slice(-2).reduce((a, b) => a + b) / 2;
+    assert.ok(end < 0.8 * losses[0], `the loss went from ${losses[0]} to ${end}`);
+    using first = openModelFolder(`${root}/start`);
+    using second = openModelFolder(`${root}/run/model`);
+    for (const name of first.names()) {
+      const same = second.tensor(name).data.every((v, i) => v === first.tensor(name).data[i]);
+      if (name.startsWith("first_stage_model.")) assert.ok(same, `${name} changed`);
+    }
+    const conv = "model.diffusion_model.input_blocks.0.0.weight";
+    assert.notDeepEqual(second.tensor(conv).data, first.tensor(conv).data);
+  } finally {
+    await Deno.remove(root, { recursive: true });
+  }
 });
 
 Deno.test("pretrain: a budget that no step fits is one line", async () => {
