@@ -77,8 +77,8 @@ export function pretrainingSample(seed: number, index: number): ProceduralSample
   return { image, mask, caption: maskCaption(random, defect, looks), material, defect, maskPicture: true };
 }
 
-/** Sides of windows in pixels, drawn log-uniformly: enlarged 1.1 to 2.3 times. */
-const WINDOW = [56, 116] as const;
+/** Sides of windows in pixels, drawn log-uniformly: enlarged 1.1 to 2.3 times, or up to 4.6 times. */
+export const WINDOW = [56, 116] as const, CLOSE_WINDOW = [28, 90] as const;
 
 /** Where a window of `side` begins that holds a point, not nearer to its edge than a fifth of its side. */
 function begin(random: Random, at: number, side: number): number {
@@ -105,10 +105,14 @@ function planar(image: Uint8Array): Float32Array {
  * Window `index` of the pretraining mixture: a third shows no damage, the others hold some, and captions tell the looks that
  * it has in the window. There are no pictures of masks: those are made whole. It depends on (seed, index) alone.
  */
-export function pretrainingWindow(seed: number, index: number): ProceduralSample {
+export function pretrainingWindow(
+  seed: number,
+  index: number,
+  range: readonly [number, number] = WINDOW,
+): ProceduralSample {
   const random = new Random(seed, "pretraining/window", index), whole = random.uniform() < 0.33;
   const material = random.pick(MATERIALS), good = surface(random, material), color = colorName(good.color);
-  const side = Math.round(WINDOW[0] * (WINDOW[1] / WINDOW[0]) ** random.uniform());
+  const side = Math.round(range[0] * (range[1] / range[0]) ** random.uniform());
   if (whole) {
     const at = [random.integer(0, SIZE - side + 1), random.integer(0, SIZE - side + 1)] as const;
     return {
