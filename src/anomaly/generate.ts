@@ -32,6 +32,8 @@ export interface PairJob {
   readonly mask: Mask;
   /** Make this try and no other, whatever the gate says of it: a pair of a manifest again. */
   readonly attempt?: number;
+  /** Draw the part's own surface instead of the defect: the pair's control, which shows what drawing alone leaves. */
+  readonly control?: boolean;
 }
 
 /** A finished pair. */
@@ -183,12 +185,12 @@ export class PairGenerator implements Disposable {
       const { of: { job: { index } }, name } = patches[i];
       return base.sampleLatent(m, new Random(seed, `encode/${name}`, index).normals(base.latentSize));
     });
-    const jobs = patches.map(({ of: { job: { key, index }, attempt }, name, mask }, i) => ({
+    const jobs = patches.map(({ of: { job: { key, index, control }, attempt }, name, mask }, i) => ({
       stream: `pair/${name}`,
       index,
       attempt,
       prompt,
-      tokens: tokensOf(this.#embedding, key),
+      tokens: control ? surfaceTokens(this.#embedding, key) : tokensOf(this.#embedding, key),
       surface: guideFrom === "surface" && guidance !== 1 ? surfaceTokens(this.#embedding, key) : undefined,
       mask,
       latentMask: latentMask(mask, [1, side, side], [latentSide, latentSide], mode),

@@ -2,6 +2,7 @@
 import { planGeneration } from "../../src/anomaly/budget.ts";
 import { withStatistics } from "../../src/anomaly/embedding.ts";
 import { guideFromOf } from "../../src/anomaly/surface.ts";
+import { UserError } from "../../src/errors.ts";
 import { defineCommand } from "../command.ts";
 import { openBase, usePrecision } from "../device.ts";
 import { learnedKinds } from "../jobs/dataset.ts";
@@ -147,6 +148,13 @@ export default defineCommand({
       min: 1,
       max: 100,
     },
+    controls: {
+      type: "boolean",
+      description:
+        "Make a control of each pair, in <part>/train/good: the part's own surface drawn in place of the defect, a normal image " +
+        "that shows what drawing itself leaves. inspect-train learns from them not to take that for a defect.",
+      default: false,
+    },
     seedProbes: {
       type: "integer",
       unit: "images",
@@ -182,7 +190,14 @@ export default defineCommand({
     const { path, embedding: read, sha256 } = await readEmbedding(options.trainRun, "train", base);
     const embedding = withStatistics(read, options.officialBn);
     const kinds = learnedKinds(options, path, embedding.keys);
-    const guideFrom = options.guideFrom ?? guideFromOf(embedding, kinds.map(({ key }) => key));
+    const keys = kinds.map(({ key }) => key);
+    if (options.controls && guideFromOf(embedding, keys) !== "surface") {
+      throw new UserError(
+        "--controls draws the parts' surfaces, and the training learned none",
+        "train without --no-surface",
+      );
+    }
+    const guideFrom = options.guideFrom ?? guideFromOf(embedding, keys);
     const sampling = {
       batch: options.batchSize,
       guidance: options.guidanceScale,
@@ -206,6 +221,7 @@ export default defineCommand({
       embeddingHash: sha256,
       distinct: options.qualityGate,
       colourCheck: options.qualityGate && options.colourCheck,
+      controls: options.controls,
       seedProbes: options.seedProbes ?? (options.count >= PROBES_FROM ? PROBES : 0),
       settings: {
         seed: options.seed,

@@ -86,6 +86,7 @@ export default defineCommand({
       learningRate: 1e-4,
       maxPairs: 500,
       selection: "test-best",
+      controls: false,
       labelOrder: "listing",
       normalization: "none",
     }),
@@ -151,6 +152,12 @@ export default defineCommand({
       description: "At most so many pairs of each kind of defect.",
       default: 500,
       min: 1,
+    },
+    controls: {
+      type: "boolean",
+      description:
+        "Let half of the normal images that the localisation network sees be the pairs' controls, where there are any.",
+      default: true,
     },
     weights: {
       type: "string",
@@ -218,7 +225,7 @@ export default defineCommand({
         "the networks halve the side five times",
       );
     }
-    const { parts, labels: found, normal, defects, kinds } = await trainingImages(options, side, context);
+    const { parts, labels: found, normal, defects, controls, kinds } = await trainingImages(options, side, context);
     const labels = kept?.labels ?? found;
     const plain = recipeNetwork(recipe, network, labels.length), imagenet = options.normalization === "imagenet";
     const config = plain.kind === "classifier" && imagenet ? { ...plain, normalization: "imagenet" as const } : plain;
@@ -235,7 +242,7 @@ export default defineCommand({
       context.log("the official classifier starts from ImageNet's weights: --weights takes torchvision's ResNet-34");
     }
     const tested = await testImages(kinds, parts, side, context, selection === "test-best");
-    const hashes = [...normal, ...defects].map(({ hash }) => hash);
+    const hashes = [...normal, ...defects, ...controls].map(({ hash }) => hash);
     refuseOverlap(hashes, tested);
     const classes = network === "classifier" ? labels : undefined;
     const strange = classes && tested.find(({ kind }) => kind !== undefined && !labels.includes(kind));
@@ -245,14 +252,15 @@ export default defineCommand({
     using parameters = networkParameters(seed, options.weights ? startingWeights(config, options.weights) : undefined);
     const batches = network === "classifier"
       ? classifierBatches(seed, batch, defects, labels, recipe)
-      : localisationBatches(seed, batch, normal, defects, recipe);
+      : localisationBatches(seed, batch, normal, defects, recipe, controls);
     using learner = new Learner(gpu, config, parameters, batches, { ...recipe, steps, side: recipe.crop ?? side });
     await runFolder.write(RECIPE, `${JSON.stringify({ recipe: name, steps, labels } satisfies Kept)}\n`);
     context.log(recipeInWords({ ...recipe, steps }, network));
     const count = [...parameters.variables.values()].reduce((sum, v) => sum + v.shape.reduce((a, b) => a * b, 1), 0);
     context.log(
       `${(count / 1e6).toFixed(2)} M parameters at ${side}×${side}, ${(learner.report.flops / 1e9).toFixed(1)} GFLOP ` +
-        `a step; ${defects.length} pairs of ${labels.join(", ")} and ${normal.length} normal images`,
+        `a step; ${defects.length} pairs of ${labels.join(", ")} and ${normal.length} normal images` +
+        (controls.length && network === "localisation" ? `, ${controls.length} controls` : ""),
     );
     using predictor = selection === "test-best" ? new Predictor(gpu, config, parameters, side) : undefined;
     await trainInspector(learner, parameters, {

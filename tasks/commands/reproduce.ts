@@ -135,6 +135,12 @@ export default defineCommand({
       choices: ["last", "test-best"],
       default: "last",
     },
+    controls: {
+      type: "boolean",
+      description:
+        "A further row in table2 and table3, beyond the paper: inspection networks that learn from controls too.",
+      default: false,
+    },
     inception: {
       type: "string",
       value: "file",
@@ -153,7 +159,7 @@ export default defineCommand({
   ],
   async run(options, context) {
     const { table, data, part, seeds, inception, lpips, ...budget } = options;
-    const tables = tableSpecs(table), numbers = readSeeds(seeds);
+    const tables = tableSpecs(table, budget.controls), numbers = readSeeds(seeds);
     if (tables.some(({ measure }) => measure === "generation")) {
       if (!inception && !lpips) {
         throw new UsageError(

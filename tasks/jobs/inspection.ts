@@ -1,5 +1,6 @@
 /** What the inspect commands read: generated pairs, normal images, and the test images that no training may have seen. */
 
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../../src/errors.ts";
 import { listedDefects, scanGenerated } from "../../src/inspection/training/generated.ts";
@@ -49,6 +50,7 @@ interface TrainingSelection {
   readonly part?: readonly string[];
   readonly defect?: readonly string[];
   readonly maxPairs: number;
+  readonly controls: boolean;
   readonly labelOrder: LabelOrder;
 }
 
@@ -70,6 +72,8 @@ export interface TrainingImages {
   readonly labels: readonly string[];
   readonly normal: readonly InspectionSample[];
   readonly defects: readonly InspectionSample[];
+  /** Controls of the defects, whose masks say where surface was drawn. */
+  readonly controls: readonly InspectionSample[];
   /** The real kinds of the same parts, whose rest is the test set. */
   readonly kinds: readonly Kind[];
 }
@@ -86,7 +90,7 @@ export async function normalImages(
 
 /** Reads the generated pairs and the normal images of their parts. */
 export async function trainingImages(
-  { pairs: folder, data, part, defect, maxPairs, labelOrder }: TrainingSelection,
+  { pairs: folder, data, part, defect, maxPairs, controls: wantsControls, labelOrder }: TrainingSelection,
   side: number,
   context: Context,
 ): Promise<TrainingImages> {
@@ -95,9 +99,13 @@ export async function trainingImages(
   const kinds = openKinds({ data, part: parts });
   const wanted = pairs.map((pair) => ({ ...pair, kind: labelOf(pair.part, pair.defect, parts) }));
   const defects = await load(wanted, side, "reading pairs", context);
+  const drawn = wanted.flatMap(({ control, ...pair }) => control && wantsControls ? [{ ...pair, image: control }] : []);
+  const lost = drawn.find(({ image }) => !existsSync(image));
+  if (lost) throw new UserError(`${lost.image}: the control is not there`, "finish the run: generate --resume");
+  const controls = drawn.length ? await load(drawn, side, "reading controls", context) : [];
   const normal = await normalImages(kinds, side, context);
   const labels = ordered(folder, parts, new Set(wanted.map(({ kind }) => kind)), labelOrder);
-  return { parts, labels, normal, defects, kinds };
+  return { parts, labels, normal, defects, controls, kinds };
 }
 
 /**

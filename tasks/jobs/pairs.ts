@@ -16,6 +16,7 @@ import { Random } from "../../src/random/philox.ts";
 import type { Context } from "../command.ts";
 import { type JsonLines, readJsonLines } from "../run_folder.ts";
 import { type Kind, nameIn } from "./dataset.ts";
+import { existsFile } from "./files.ts";
 import { maskGround, placedMask } from "./masks.ts";
 import { summarisePairs } from "./pair_summary.ts";
 
@@ -31,6 +32,8 @@ export interface ManifestRecord {
   readonly source: string;
   /** Mask it was drawn with: a file in the masks' folder, or `placed` from a real one. */
   readonly maskSource: string;
+  /** The pair's control: the same source, mask and random numbers, the part's own surface drawn instead of the defect. */
+  readonly control?: string;
   readonly seed: number;
   /** The try that made the image, 0 the first; with the seed and the index it names the random numbers. */
   readonly attempt: number;
@@ -77,6 +80,8 @@ export interface PairRun {
   readonly embedding: AnomalyEmbedding;
   /** SHA-256 of the embedding file. */
   readonly embeddingHash: string;
+  /** Make a control of each pair. */
+  readonly controls?: boolean;
   /** Images of each kind that tell how much the seed alone changes; none where left out. */
   readonly seedProbes?: number;
 }
@@ -152,6 +157,7 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
       mask: `${part.name}/ground_truth/${defect.name}/${stem}_mask.${ending}`,
       source,
       maskSource,
+      ...(run.controls ? { control: `${part.name}/train/good/${defect.name}-${stem}.${ending}` } : {}),
       seed: settings.seed,
       attempt,
       accepted,
@@ -183,6 +189,7 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
       `${rejected} pairs were refused in all of ${settings.maxAttempts} tries; the manifest marks them "accepted": false`,
     );
   }
+  await makeControls(generator, run, records, context);
   const varieties = await varietyBySeed(generator, kinds, run, records, context);
   await summarisePairs({ kinds, data: run.data, records, seedVariety: varieties }, context);
 }
@@ -230,6 +237,39 @@ class Similar {
   distance({ image }: GeneratedPair): number | undefined {
     return this.#distances.get(image);
   }
+}
+
+/** Makes the controls of accepted pairs that are not there yet. */
+async function makeControls(
+  generator: PairGenerator,
+  { data }: PairRun,
+  records: readonly ManifestRecord[],
+  { runFolder, signal, progress: start }: Context,
+): Promise<void> {
+  const wanted: ManifestRecord[] = [];
+  for (const record of records) {
+    if (record.control && record.accepted && !await existsFile(runFolder.file(record.control))) wanted.push(record);
+  }
+  if (wanted.length === 0) return;
+  const origins = new Map<PairJob, ManifestRecord>();
+  async function* jobs(): AsyncGenerator<PairJob> {
+    for (const record of wanted) {
+      const { part, defect, index, attempt } = record;
+      const source = await loadImage(`${data}/${record.source}`), mask = await loadMask(runFolder.file(record.mask));
+      const job = { index, attempt, key: `${part}+${defect}`, source, mask, control: true };
+      origins.set(job, record);
+      yield job;
+    }
+  }
+  using progress = start({ label: "controls", total: wanted.length, unit: "image" });
+  let done = 0;
+  for await (const { job, image } of generator.generate(jobs(), { next: () => signal.throwIfAborted() })) {
+    const { control } = origins.get(job)!;
+    origins.delete(job);
+    await runFolder.write(control!, await encodeImage(image, control!.endsWith(".png") ? "png" : "jpeg"));
+    progress.update(++done);
+  }
+  progress.finish();
 }
 
 /** For each kind: how much images differ that have the source and the mask of its first pair, but other random numbers. */

@@ -100,7 +100,8 @@ export async function remakePairs(records: readonly ManifestRecord[], run: Regen
       await runFolder.write(record.image, await encodeImage(image, format));
       await runFolder.write(record.mask, await encodeImage(job.mask, format));
       manifest ??= await runFolder.jsonl<ManifestRecord>(MANIFEST);
-      manifest.append({ ...record, adapter: adapterName(base.gpu) });
+      const { control: _, ...alone } = record;
+      manifest.append({ ...alone, adapter: adapterName(base.gpu) });
       progress.update(++done);
     }
   }

@@ -203,7 +203,7 @@ async function tableOf(
 ): Promise<ComparisonTable> {
   const rows: ComparisonRow[] = [];
   for (const row of spec.rows) {
-    const { name, recipe, note } = row, figures: Record<string, Figures>[] = [];
+    const { name, recipe, note = row.beyond } = row, figures: Record<string, Figures>[] = [];
     if (recipe) {
       for (const seed of seeds) figures.push(await measuredFigures(spec.measure, recipe, seed, parts, context));
     }
@@ -250,7 +250,7 @@ function footing(
     "selection here": measure === "generation"
       ? "last step"
       : budget.selection === "last"
-      ? "weights of the last step; the test set was not looked at before"
+      ? "weights of the last step: neither step, pair nor network is chosen by the test set"
       : "best step on the test set, the official habit: the figures are too good",
     data: `${dataName}: ${list(kinds.map(({ key }) => key))}; another data set than the paper's unless it is MVTec AD`,
     split: `pairs of each kind learned from: ${learned}; tested on: ${tested}`,

@@ -15,7 +15,14 @@ import inspectTest from "../commands/inspect_test.ts";
 import inspectTrain from "../commands/inspect_train.ts";
 import train from "../commands/train.ts";
 import trainMasks from "../commands/train_masks.ts";
-import { type Measure, type Recipe, recipeName, trainingName } from "./reproduce_tables.ts";
+import {
+  inspectedName,
+  makesControls,
+  type Measure,
+  type Recipe,
+  recipeName,
+  trainingName,
+} from "./reproduce_tables.ts";
 import { type CommandStage, doneWith, runStage } from "./stage.ts";
 
 /** How much is done, the same for every row. */
@@ -23,6 +30,8 @@ export interface Budget {
   readonly model?: string;
   readonly masks: "real" | "embeddings";
   readonly count: number;
+  /** Make controls of the whole method's pairs. */
+  readonly controls: boolean;
   readonly trainSteps: number;
   readonly maskTrainSteps: number;
   readonly trainBatchSize: number;
@@ -63,7 +72,7 @@ export const pairsFolder = (seed: number, recipe: Recipe) => `seed-${seed}/pairs
 
 /** Folder of the figures of a network that was trained on a recipe's pairs of one part. */
 export const figuresFolder = (seed: number, recipe: Recipe, network: Measure, part: string) =>
-  `seed-${seed}/${network}/${recipeName(recipe)}/${part}/test`;
+  `seed-${seed}/${network}/${inspectedName(recipe)}/${part}/test`;
 
 /**
  * The stages that make a recipe's pairs.
@@ -134,6 +143,7 @@ export function pairStages(
         ...drawn,
         model,
         trainRun: join(root, learned),
+        controls: budget.controls && makesControls(recipe),
         qualityGate: false, // as the footing says: every pair is used
         reweighting: reweighting ? "official" : "off",
       },
@@ -178,6 +188,7 @@ export function inspectionStages(
           trainBatchSize: budget.inspectBatchSize,
           learningRate: budget.inspectLearningRate,
           maxPairs: budget.count,
+          controls: recipe.kind === "learned" && recipe.controls === true,
           selection: budget.selection,
         },
       },

@@ -24,6 +24,8 @@ export interface LearnedRecipe {
   readonly maskedLoss?: boolean;
   /** Attention re-weighting; true where left out. */
   readonly reweighting?: boolean;
+  /** Whether the inspection network learns from the pairs' controls too; false where left out. */
+  readonly controls?: boolean;
   readonly numVectors?: number;
   readonly numSpatialVectors?: number;
   /** Share of each defect's pairs that is learned from, per cent; the first third where left out. */
@@ -32,6 +34,17 @@ export interface LearnedRecipe {
 
 /** The whole method. */
 const FULL: LearnedRecipe = { kind: "learned" };
+
+/** The same pairs, and more for the inspection network to learn from. */
+const CONTROLLED: RowSpec = {
+  name: "AnomalyDiffusion, with controls",
+  recipe: { kind: "learned", controls: true },
+  beyond:
+    "beyond the paper: half of the normal images that the network sees are controls of the pairs (`generate --controls`)",
+};
+
+/** Tables that it may stand in. */
+const CONTROLLED_TABLES: ReadonlySet<string> = new Set(["table2", "table3"]);
 
 /** What is measured on a row's pairs. */
 export type Measure = "localisation" | "classifier" | "generation";
@@ -45,6 +58,8 @@ export interface RowSpec {
   /** Printed averages that are not the table's own. */
   readonly published?: Readonly<Record<string, number>>;
   readonly note?: string;
+  /** Set for a row that the paper has not: what it is. */
+  readonly beyond?: string;
 }
 
 /** One of the paper's tables. */
@@ -104,8 +119,20 @@ const specs: Readonly<Record<TableName, Omit<TableSpec, "name" | "title">>> = {
     digits: 2,
     rows: [...methods([1]), { ...RERUN, published: { "IC-LPIPS": uncurated.AnomalyDiffusion["IC-LPIPS"] } }],
   },
-  table2: { measure: "localisation", numbers: [10, 2], metrics: PIXEL, digits: 1, rows: [...methods([10]), RERUN] },
-  table3: { measure: "localisation", numbers: [11, 3], metrics: IMAGE, digits: 1, rows: [...methods([11]), RERUN] },
+  table2: {
+    measure: "localisation",
+    numbers: [10, 2],
+    metrics: PIXEL,
+    digits: 1,
+    rows: [...methods([10]), RERUN],
+  },
+  table3: {
+    measure: "localisation",
+    numbers: [11, 3],
+    metrics: IMAGE,
+    digits: 1,
+    rows: [...methods([11]), RERUN],
+  },
   table4: { measure: "classifier", numbers: [4], metrics: ["accuracy"], digits: 1, rows: [...methods([4]), RERUN] },
   table5: {
     measure: "localisation",
@@ -151,12 +178,13 @@ const specs: Readonly<Record<TableName, Omit<TableSpec, "name" | "title">>> = {
  * The tables by the names that a user gives, each once, in the paper's order.
  * @param names `table1` to `table12`
  */
-export function tableSpecs(names: readonly string[]): TableSpec[] {
+export function tableSpecs(names: readonly string[], controls = false): TableSpec[] {
   const wanted = new Set(names.map((name) => ALIASES[name] ?? name));
   return (Object.keys(specs) as TableName[]).filter((name) => wanted.has(name)).map((name) => {
     const printed = specs[name].numbers.map((number) => number).sort((a, b) => a - b);
     const label = `Table${printed.length > 1 ? "s" : ""} ${printed.join(" and ")}`;
-    return { name, title: `${label}: ${publishedTable(printed[0]).title}`, ...specs[name] };
+    const rows = controls && CONTROLLED_TABLES.has(name) ? [...specs[name].rows, CONTROLLED] : specs[name].rows;
+    return { name, title: `${label}: ${publishedTable(printed[0]).title}`, ...specs[name], rows };
   });
 }
 
@@ -170,6 +198,7 @@ export function publishedFigures(
   parts: readonly string[],
 ): Record<string, Record<string, number>> {
   const result: Record<string, Record<string, number>> = {};
+  if (row.beyond !== undefined) return result;
   for (const part of ["average", ...parts]) {
     for (const metric of metrics) {
       const value = row.published
@@ -186,6 +215,16 @@ export function recipeName(recipe: Recipe): string {
   if (recipe.kind !== "learned") return recipe.method;
   const { reweighting = true } = recipe;
   return `${trainingName(recipe)}${reweighting ? "" : "-no-aar"}`;
+}
+
+/** Whether a recipe's pairs have controls: those of the whole method, which a network may learn from. */
+export function makesControls(recipe: LearnedRecipe): boolean {
+  return recipeName(recipe) === recipeName(FULL);
+}
+
+/** The same for a network that is trained on the pairs. */
+export function inspectedName(recipe: Recipe): string {
+  return `${recipeName(recipe)}${recipe.kind === "learned" && recipe.controls ? "-controls" : ""}`;
 }
 
 /** The same for what is trained: re-weighting comes in at generation only. */

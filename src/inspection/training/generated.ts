@@ -15,6 +15,8 @@ export interface GeneratedPair {
   readonly mask: string;
   /** Normal image it was drawn into, as the manifest names it. */
   readonly source?: string;
+  /** The pair's control: plain surface, drawn inside the same mask. */
+  readonly control?: string;
 }
 
 /** What to take. */
@@ -58,12 +60,19 @@ function manifestPairs(folder: string): GeneratedPair[] | undefined {
     } catch {
       throw new UserError(`${path}: line ${i + 1} is not JSON`, "the file was changed by hand; generate again");
     }
-    const { part, defect, image, mask, source, accepted } = record;
+    const { part, defect, image, mask, source, control, accepted } = record;
     if (![part, defect, image, mask].every((word) => typeof word === "string" && word)) {
       throw new UserError(`${path}: line ${i + 1} names no pair`, "a line has part, defect, image and mask");
     }
     if (accepted === false) return [];
-    return [{ part: part!, defect: defect!, image: join(folder, image!), mask: join(folder, mask!), source }];
+    return [{
+      part: part!,
+      defect: defect!,
+      image: join(folder, image!),
+      mask: join(folder, mask!),
+      source,
+      control: control && join(folder, control),
+    }];
   });
 }
 

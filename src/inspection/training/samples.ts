@@ -121,6 +121,9 @@ export function imageBatch(
   return image;
 }
 
+/** Share of the normal items that are controls, where there are any. */
+const CONTROL_SHARE = 0.5;
+
 /** How the items of a localisation batch are drawn; the defaults are the official code's. */
 export interface LocalisationSampling {
   /** Chance of a normal image; default one half. */
@@ -167,6 +170,7 @@ function excerpt(
  * Batches for the localisation U-Net: each item normal or not with equal chance, the kinds of defect equally likely.
  * @param normal normal images; where there are none, every item is a defect
  * @param defects generated pairs; an empty mask counts as normal
+ * @param controls normal images of which their masks tell where surface was drawn: half of the normal items, cropped as defects are
  * @returns the batch of a step; depends on the seed and the step only
  */
 export function localisationBatches(
@@ -175,6 +179,7 @@ export function localisationBatches(
   normal: readonly InspectionSample[],
   defects: readonly InspectionSample[],
   sampling: LocalisationSampling = {},
+  controls: readonly InspectionSample[] = [],
 ): (step: number) => TrainingBatch {
   const { normalShare = 0.5, flips = false, crop } = sampling;
   const kinds = [...new Set(defects.map(({ kind }) => kind!))].sort();
@@ -184,9 +189,12 @@ export function localisationBatches(
     const chosen = Array.from({ length: count }, (_, b) => {
       const position = step * count + b, index = order.at(position);
       const random = new Random(seed, "inspect/item", position);
-      const folder = normal.length && random.chance(normalShare) ? normal : random.pick(folders);
+      const isNormal = normal.length > 0 && random.chance(normalShare);
+      const isControl = isNormal && controls.length > 0 && random.chance(CONTROL_SHARE);
+      const folder = isControl ? controls : isNormal ? normal : random.pick(folders);
       const item = folder[index % folder.length];
-      return flips || crop !== undefined ? excerpt(item, random, sampling) : item;
+      const shown = flips || crop !== undefined ? excerpt(item, random, sampling) : item;
+      return isControl ? { ...shown, mask: undefined } : shown;
     });
     const pixels = chosen[0].pixels.length / 3, labels = new Uint32Array(count * pixels);
     chosen.forEach(({ mask }, b) => mask && labels.set(mask, b * pixels));

@@ -165,6 +165,33 @@ Deno.test("a crop holds a defect's pixel, keeps image and mask together, and com
   assert.deepEqual(batch(7), batch(7));
 });
 
+Deno.test("controls are half of the normal items, shown where surface was drawn, and their masks are no labels", () => {
+  const side = SIDE, crop = 16, mask = new Uint8Array(side * side), pixels = new Uint8ClampedArray(3 * side * side);
+  for (let y = 3; y < 6; y++) for (let x = 20; x < 26; x++) mask[y * side + x] = 1;
+  mask.forEach((on, i) => pixels.set([0, on ? 255 : 0, 0], 3 * i)); // what was drawn is green
+  const control: InspectionSample = { path: "c", kind: "bump", pixels, mask, hash: "c" };
+  const batch = localisationBatches(6, 8, normal, defects, { normalShare: 0.5, crop }, [control]);
+  let controls = 0, plain = 0;
+  for (let step = 0; step < 50; step++) {
+    const { image, labels } = batch(step), each = crop * crop;
+    for (let b = 0; b < 8; b++) {
+      const own = image.subarray(3 * b * each, 3 * (b + 1) * each),
+        isControl = own.every((v, i) => i % 3 === 1 || v === 0);
+      const marked = labels.subarray(b * each, (b + 1) * each).includes(1);
+      if (isControl) {
+        controls++;
+        assert.ok(own.includes(1), "the crop shows nothing of what was drawn");
+        assert.ok(!marked, "a control's mask is no label");
+      } else if (!marked) plain++;
+    }
+  }
+  assert.ok(
+    Math.abs(controls - 100) < 35 && Math.abs(plain - 100) < 35,
+    `${controls} controls, ${plain} normal images`,
+  );
+  assert.deepEqual(batch(7), batch(7));
+});
+
 Deno.test("half of what is drawn is normal, all kinds come as often, and a step draws the same again", () => {
   const unequal = [...defects, ...[4, 5, 6, 7, 8, 9].map((i) => sample(i, "hole"))];
   const batch = localisationBatches(3, 8, normal, unequal), counts = { normal: 0, bump: 0, hole: 0 };
