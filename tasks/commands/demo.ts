@@ -87,9 +87,9 @@ export default defineCommand({
     },
     trainBatchSize: shared.trainBatchSize(4),
     batchSize: shared.batchSize,
-    sampler: { ...shared.sampler, default: "dpm++2m" },
-    steps: shared.steps(12),
-    guidanceScale: shared.guidanceScale(2),
+    sampler: shared.sampler,
+    steps: shared.steps(20),
+    guidanceScale: shared.guidanceScale(1.5),
     reweighting: {
       type: "string",
       description:
