@@ -19,7 +19,6 @@ import { type GeneratedPair, PairGenerator, type PairJob, type PairSettings } fr
 import { guideFromOf } from "../src/anomaly/surface.ts";
 import { resizeMask } from "../src/data/augment.ts";
 import { loadImage } from "../src/data/image.ts";
-import { type SamplerKind, samplerKinds } from "../src/diffusion/sampling.ts";
 import { Random } from "../src/random/philox.ts";
 import { partsFolder } from "../tasks/assets.ts";
 import generate from "../tasks/commands/generate.ts";
@@ -50,6 +49,7 @@ if (import.meta.main) {
       reference: { type: "string", default: "200" },
       ddim: { type: "string", default: "20,50,100" },
       dpm: { type: "string", default: "6,8,10,12,16,20,30" },
+      sde: { type: "string", default: "8,12,16,20,30" },
       guidance: { type: "string" },
       batch: { type: "string", default: "4" },
       out: { type: "string", default: fileURLToPath(new URL("results", import.meta.url)) },
@@ -114,7 +114,8 @@ if (import.meta.main) {
   const ways: Way[] = [
     { ...referenceWay, eta: 0 },
     ...list(values.ddim).flatMap((steps) => [0, 1].map((eta): Way => ({ sampler: "ddim", steps, eta }))),
-    ...list(values.dpm).map((steps): Way => ({ sampler: samplerKinds[1] as SamplerKind, steps, eta: 0 })),
+    ...list(values.dpm).map((steps): Way => ({ sampler: "dpm++2m", steps, eta: 0 })),
+    ...list(values.sde).map((steps): Way => ({ sampler: "dpm++sde", steps, eta: 1 })),
   ];
   const rows: Row[] = [];
   for (const [i, way] of ways.entries()) {

@@ -156,7 +156,7 @@ export class Sampler implements Disposable {
       const signal = Math.sqrt(aBar);
       this.#step.step({
         backgroundNoise: noise(),
-        ...(sampler === "ddim" ? { stepNoise: noise() } : {}),
+        ...(sampler !== "dpm++2m" ? { stepNoise: noise() } : {}),
         coefficients: Float32Array.of(signal, Math.sqrt(1 - aBar), ...coefficients, guidance, 1 / signal),
         time: timestepEmbedding(Array(rows(batch, guidance)).fill(t), config.unet.modelChannels),
         halfWidth: Uint32Array.of(dilationRadius(t, steps, (steps === 50 ? 16 : 8) * latentSide / 32)),

@@ -41,6 +41,7 @@ export function ddimTimesteps(steps: number, timesteps = 1000): number[] {
  *
  * σ = η·√[(1−ᾱ')/(1−ᾱ)·(1−ᾱ/ᾱ')],  x̂₀ = (x − √(1−ᾱ)·ε)/√ᾱ,  x' = √ᾱ'·x̂₀ + √(1−ᾱ'−σ²)·ε + σ·noise
  * @param eta 0 deterministic … 1 ancestral (the paper's code)
+ * @param sequence the timesteps, ascending; evenly spaced in t where left out
  * @example
  * ```ts
  * import { ddimSteps } from "./ddim.ts";
@@ -49,10 +50,14 @@ export function ddimTimesteps(steps: number, timesteps = 1000): number[] {
  * if (steps[0].t !== 996 || Math.abs(steps[0].sigma - 0.241123465) > 1e-9) throw new Error("not the known answer");
  * ```
  */
-export function ddimSteps(schedule: Schedule, steps: number, eta = 1): DdimStep[] {
+export function ddimSteps(
+  schedule: Schedule,
+  steps: number,
+  eta = 1,
+  sequence: readonly number[] = ddimTimesteps(steps, schedule.timesteps),
+): DdimStep[] {
   if (!(eta >= 0 && eta <= 1)) throw new UserError(`eta must lie between 0 and 1, found ${eta}`);
   const { alphasCumprod } = schedule;
-  const sequence = ddimTimesteps(steps, schedule.timesteps);
   return sequence.map((t, index) => {
     const aBar = alphasCumprod[t], aBarPrev = alphasCumprod[index > 0 ? sequence[index - 1] : 0];
     const sigma = eta * Math.sqrt((1 - aBarPrev) / (1 - aBar) * (1 - aBar / aBarPrev));

@@ -4,11 +4,15 @@
  */
 
 import { ddimSteps } from "./ddim.ts";
-import { dpmSteps } from "./dpm.ts";
+import { dpmSteps, dpmTimesteps } from "./dpm.ts";
 import type { Schedule } from "./schedule.ts";
 
-/** Samplers: DDIM (Song et al. 2021), and DPM-Solver++(2M) (Lu et al. 2022), which needs fewer steps. */
-export const samplerKinds = ["ddim", "dpm++2m"] as const;
+/**
+ * Samplers: DDIM (Song et al. 2021); DPM-Solver++(2M) (Lu et al. 2022), which needs fewer steps and adds no noise; and
+ * SDE-DPM-Solver++ of first order (the same paper, section 3.4), which adds noise as DDIM with η = 1 does. Its update is DDIM's; its
+ * steps are even in the logarithm of the signal-to-noise ratio, from the last timestep on.
+ */
+export const samplerKinds = ["ddim", "dpm++2m", "dpm++sde"] as const;
 
 /** One of {@linkcode samplerKinds}. */
 export type SamplerKind = typeof samplerKinds[number];
@@ -25,7 +29,7 @@ export interface SamplingStep {
 
 /**
  * All steps in the order of sampling.
- * @param eta DDIM's noise, 0 … 1; DPM-Solver++ has none and does not look at it
+ * @param eta DDIM's noise, 0 … 1; the others do not look at it
  * @throws {UserError} where steps or eta are out of range
  * @example
  * ```ts
@@ -36,8 +40,11 @@ export interface SamplingStep {
  * ```
  */
 export function samplingSteps(schedule: Schedule, kind: SamplerKind, steps: number, eta = 1): SamplingStep[] {
-  if (kind === "ddim") {
-    return ddimSteps(schedule, steps, eta).map(({ t, aBar, xCoef, epsCoef, sigma }) => (
+  if (kind !== "dpm++2m") {
+    const list = kind === "ddim"
+      ? ddimSteps(schedule, steps, eta)
+      : ddimSteps(schedule, steps, 1, dpmTimesteps(schedule, steps));
+    return list.map(({ t, aBar, xCoef, epsCoef, sigma }) => (
       { t, aBar, coefficients: [xCoef, epsCoef, sigma] }
     ));
   }

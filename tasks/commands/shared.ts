@@ -273,8 +273,9 @@ export function steps(count: number) {
 /** How noise becomes an image. */
 export const sampler = {
   type: "string",
-  description: "ddim, or dpm++2m, which needs fewer steps and adds no noise (--eta is DDIM's).",
-  choices: ["ddim", "dpm++2m"],
+  description:
+    "ddim; dpm++2m, which needs fewer steps and adds no noise; dpm++sde, for few steps with noise (--eta is ddim's).",
+  choices: ["ddim", "dpm++2m", "dpm++sde"],
   default: "ddim",
 } as const satisfies Flag;
 

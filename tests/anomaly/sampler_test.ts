@@ -109,6 +109,10 @@ Deno.test({
       assert.deepEqual((await sample({ sampler: "dpm++2m", batch: 2 }, [job(9), job(3)]))[1], first);
       // No noise is added, so eta is not looked at.
       assert.deepEqual((await sample({ sampler: "dpm++2m", eta: 1 }))[0], first);
+      // With noise of its own, which neither eta nor the batch changes.
+      const [noisy] = await sample({ sampler: "dpm++sde" });
+      assert.notDeepEqual(noisy, first);
+      assert.deepEqual((await sample({ sampler: "dpm++sde", eta: 1, batch: 2 }, [job(9), job(3)]))[1], noisy);
     } finally {
       Deno.removeSync(folder, { recursive: true });
     }

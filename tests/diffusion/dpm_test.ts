@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { ddimSteps, ddimUpdate, predictX0 } from "../../src/diffusion/ddim.ts";
 import { dpmSteps, dpmTimesteps, dpmUpdate } from "../../src/diffusion/dpm.ts";
+import { samplingSteps } from "../../src/diffusion/sampling.ts";
 import { createSchedule } from "../../src/diffusion/schedule.ts";
 import { assertClose } from "../support/close.ts";
 
@@ -38,6 +39,35 @@ Deno.test("dpm: the first step is DDIM's, and few steps end with one of first or
   assertClose(dpmUpdate(dpm, x, x0), ddim, 1e-6);
   assert.equal(dpmSteps(schedule, 10).at(-1)!.x0PrevCoef, 0);
   assert.ok(dpmSteps(schedule, 20).at(-1)!.x0PrevCoef < 0);
+});
+
+Deno.test("dpm++sde: each step is SDE-DPM-Solver++'s of first order, by the formula in λ", () => {
+  const lambda = (aBar: number) => Math.log(Math.sqrt(aBar / (1 - aBar)));
+  const steps = samplingSteps(schedule, "dpm++sde", 12), t = dpmTimesteps(schedule, 12).reverse();
+  assert.deepEqual(steps.map((step) => step.t), t);
+  steps.forEach(({ aBar, coefficients: [x, eps, noise] }, i) => {
+    const next = schedule.alphasCumprod[t[i + 1] ?? 0], h = lambda(next) - lambda(aBar);
+    const [a, s, aNext, sNext] = [aBar, 1 - aBar, next, 1 - next].map(Math.sqrt);
+    // With ε = (x − a·x̂₀)/s the step is linear in x and x̂₀.
+    const found = [x + eps / s, -eps * a / s, noise];
+    const wanted = [sNext / s * Math.exp(-h), aNext * -Math.expm1(-2 * h), sNext * Math.sqrt(-Math.expm1(-2 * h))];
+    assertClose(Float32Array.from(found), Float32Array.from(wanted), 1e-5);
+  });
+});
+
+Deno.test("dpm++sde: data of one variance keep it in twenty steps, better than in twenty of DDIM with noise", () => {
+  for (const s of [0.1, 0.3, 0.6]) {
+    const miss = (kind: "ddim" | "dpm++sde", count: number) => {
+      let variance = 1; // of x, whose noise prediction is exact for data from N(0, s²)
+      for (const { aBar, coefficients: [x, eps, noise] } of samplingSteps(schedule, kind, count, 1)) {
+        variance = (x + eps * Math.sqrt(1 - aBar) / (aBar * s * s + 1 - aBar)) ** 2 * variance + noise ** 2;
+      }
+      const end = schedule.alphasCumprod[0];
+      return Math.abs(variance / (end * s * s + 1 - end) - 1);
+    };
+    assert.ok(miss("dpm++sde", 20) < miss("ddim", 20), `${s}: ${miss("dpm++sde", 20)}, DDIM ${miss("ddim", 20)}`);
+    assert.ok(miss("dpm++sde", 40) < 0.7 * miss("dpm++sde", 20), `${s}: no convergence`);
+  }
 });
 
 Deno.test("dpm: as many timesteps as asked for, ascending from 1 to 999", () => {
