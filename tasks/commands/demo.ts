@@ -87,7 +87,7 @@ export default defineCommand({
     },
     trainBatchSize: shared.trainBatchSize(4),
     batchSize: shared.batchSize,
-    sampler: shared.sampler,
+    sampler: { ...shared.sampler, default: "dpm++sde" },
     steps: shared.steps(20),
     guidanceScale: shared.guidanceScale(1.5),
     reweighting: {
