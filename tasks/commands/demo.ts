@@ -88,7 +88,7 @@ export default defineCommand({
     trainBatchSize: shared.trainBatchSize(4),
     batchSize: shared.batchSize,
     sampler: { ...shared.sampler, default: "dpm++sde" },
-    steps: shared.steps(20),
+    steps: shared.steps(16),
     guidanceScale: shared.guidanceScale(1.5),
     reweighting: {
       type: "string",
