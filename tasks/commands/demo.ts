@@ -89,7 +89,7 @@ export default defineCommand({
     batchSize: shared.batchSize,
     sampler: { ...shared.sampler, default: "dpm++sde" },
     steps: shared.steps(16),
-    guidanceScale: shared.guidanceScale(1.5),
+    guidanceScale: shared.guidanceScale(2),
     reweighting: {
       type: "string",
       description:
