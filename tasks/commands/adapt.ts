@@ -9,7 +9,7 @@ const LEARNING_RATE = 3e-4, EMA_DECAY = 0.995;
 
 export default defineCommand({
   name: "adapt",
-  summary: "Makes the base model know your surfaces, in minutes, from normal images alone.",
+  summary: "Makes the base model know your surfaces, from normal images alone.",
   details:
     "A base model that does not know a surface fills a mask with debris of its own, and no embedding can tell the defect " +
     "from it. adapt trains the U-Net and the text tower on views of your normal images (pretrain --stage unet --views); the " +
