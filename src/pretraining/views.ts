@@ -3,6 +3,7 @@
  * mirrored at random. A base model that has seen a part in such views fills a window of it with the part's own surface.
  */
 
+import { crop } from "../anomaly/windows.ts";
 import { resize } from "../data/resize.ts";
 import type { Image } from "../data/image.ts";
 import type { Random } from "../random/philox.ts";
@@ -11,26 +12,6 @@ import type { Random } from "../random/philox.ts";
 const WHOLE = 0.15;
 /** The smallest square beside the one that the zoom asks for: training views vary that much. */
 const LEAST = 0.85;
-
-/** A rectangle of an image, mirrored or not. */
-function excerpt(
-  image: Image,
-  x0: number,
-  y0: number,
-  width: number,
-  height: number,
-  mirror: readonly [boolean, boolean],
-) {
-  const data = new Uint8ClampedArray(3 * width * height);
-  for (let y = 0; y < height; y++) {
-    const row = (y0 + (mirror[1] ? height - 1 - y : y)) * image.width + x0;
-    for (let x = 0; x < width; x++) {
-      const from = 3 * (row + (mirror[0] ? width - 1 - x : x)), to = 3 * (y * width + x);
-      for (let c = 0; c < 3; c++) data[to + c] = image.data[from + c];
-    }
-  }
-  return { ...image, width, height, data };
-}
 
 /**
  * A view of a normal image.
@@ -49,11 +30,16 @@ function excerpt(
  * ```
  */
 export function normalView(image: Image, random: Random, side: number, zoom: number): Uint8Array {
-  const { width, height } = image, mirror = [random.chance(0.5), random.chance(0.5)] as const;
+  const { width, height } = image, mirrorX = random.chance(0.5), mirrorY = random.chance(0.5);
   const whole = random.chance(WHOLE), most = Math.min(width, height), least = Math.min(most, LEAST * side / zoom);
   const square = Math.max(1, Math.round(least * (Math.max(least, Math.min(side, most)) / least) ** random.uniform()));
   const [w, h] = whole ? [width, height] : [square, square];
-  const part = excerpt(image, random.integer(0, width - w + 1), random.integer(0, height - h + 1), w, h, mirror);
-  const { data } = resize(part, side, side, "bicubic");
-  return new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.length);
+  const window = { x: random.integer(0, width - w + 1), y: random.integer(0, height - h + 1), width: w, height: h };
+  const { data } = resize(crop(image, window), side, side, "bicubic"), view = new Uint8Array(data.length);
+  for (let i = 0; i < side * side; i++) {
+    const x = i % side, y = Math.floor(i / side);
+    const from = 3 * ((mirrorY ? side - 1 - y : y) * side + (mirrorX ? side - 1 - x : x));
+    view.set(data.subarray(from, from + 3), 3 * i);
+  }
+  return view;
 }
