@@ -26,7 +26,7 @@ export default defineCommand({
     seed: shared.seed,
     views: {
       type: "integer",
-      description: "Views of the images: enlarged squares, a fifth of them whole images, mirrored at random.",
+      description: "Views of the images: enlarged squares, 15 of 100 whole images, mirrored at random.",
       default: 4000,
       min: 2,
     },

@@ -60,7 +60,7 @@ export default defineCommand({
     views: {
       type: "integer",
       description:
-        "With --data: train on so many views of its images, four in five of them squares that are enlarged by --zoom, as " +
+        "With --data: train on so many views of its images, 85 of 100 squares that are enlarged by --zoom, as " +
         "train and generate see what surrounds a defect, all mirrored at random.",
       otherwise: "each image once, whole",
       min: 2,
