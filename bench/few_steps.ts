@@ -2,7 +2,7 @@
  * Finds the number of steps at which few-step sampling stays within the seed spread of 200-step DDIM on the small model, and
  * writes `few-steps-<date>.json` and `.md`.
  *
- *     deno run -A bench/few_steps.ts --train-run runs/demo/train [--pairs runs/demo/pairs] [--count 8] [--seeds 3] [--out bench/results]
+ *     deno run -A bench/few_steps.ts --train-run runs/demo/train [--pairs runs/demo/pairs] [--count 8] [--seeds 5] [--out bench/results]
  *
  * All but sampler, steps and seeds is as in the run of `generate` that `--pairs` names: windows, guidance and what it guides from,
  * re-weighting. Without it, they are as `generate` chooses them for the training. Every pair counts as it comes: no gate, one try.
@@ -35,6 +35,7 @@ import {
   figuresOf,
   pictureDistance,
   type Row,
+  seedDistances,
   type Way,
 } from "./lib/few_steps.ts";
 
@@ -45,7 +46,7 @@ if (import.meta.main) {
       pairs: { type: "string" },
       data: { type: "string" },
       count: { type: "string", default: "8" },
-      seeds: { type: "string", default: "3" },
+      seeds: { type: "string", default: "5" },
       reference: { type: "string", default: "200" },
       ddim: { type: "string", default: "20,50,100" },
       dpm: { type: "string", default: "6,8,10,12,16,20,30" },
@@ -107,10 +108,7 @@ if (import.meta.main) {
   const references: { pairs: GeneratedPair[]; seconds: number }[] = [];
   for (let seed = 0; seed < seeds; seed++) references.push(await sample(referenceWay, seed));
   const ode = await sample({ ...referenceWay, eta: 0 }, 0);
-  const bySeed = references.map(({ pairs }) => figuresOf(pairs)), distances: number[] = [];
-  for (let a = 0; a < seeds; a++) {
-    for (let b = 0; b < a; b++) distances.push(pictureDistance(references[a].pairs, references[b].pairs));
-  }
+  const drawn = references.map(({ pairs }) => pairs), bySeed = drawn.map(figuresOf);
   const ways: Way[] = [
     { ...referenceWay, eta: 0 },
     ...list(values.ddim).flatMap((steps) => [0, 1].map((eta): Way => ({ sampler: "ddim", steps, eta }))),
@@ -125,7 +123,7 @@ if (import.meta.main) {
       seconds,
       ...figures,
       off: deviation(figures, bySeed),
-      toReference: pictureDistance(pairs, references[0].pairs),
+      toReference: drawn.reduce((sum, other) => sum + pictureDistance(pairs, other), 0) / seeds,
       toOde: pictureDistance(pairs, ode.pairs),
     });
   }
@@ -140,7 +138,7 @@ if (import.meta.main) {
     settings: { ...same, guidance },
     reference: referenceWay,
     references: bySeed,
-    seedDistance: distances.reduce((a, b) => a + b, 0) / distances.length,
+    seedDistances: seedDistances(drawn),
     rows,
   };
   const table = fewStepsTable(result), file = join(values.out, `few-steps-${result.date.slice(0, 10)}`);

@@ -7,6 +7,7 @@ import {
   holds,
   pictureDistance,
   type Row,
+  seedDistances,
 } from "../../bench/lib/few_steps.ts";
 import type { GeneratedPair } from "../../src/anomaly/generate.ts";
 
@@ -38,15 +39,20 @@ Deno.test("few steps: figures are means, distances are inside the mask, deviatio
   assert.ok(Math.abs(changeInside - 2) < 1e-9 && Math.abs(changedShare + 1) < 1e-9);
 });
 
+Deno.test("few steps: a seed's distance is the mean to the others'", () => {
+  const distances = seedDistances([0, 51, 153].map((inside) => [pair(inside, 0, 0)]));
+  [0.4, 0.3, 0.5].forEach((expected, i) => assert.ok(Math.abs(distances[i] - expected) < 1e-9, `${distances}`));
+});
+
 Deno.test("few steps: what holds is within the spread and as near as another seed; the table says so", () => {
   const row: Row = {
     way: { sampler: "dpm++2m", steps: 12, eta: 0 },
     ...{ seconds: 1, changeInside: 0.2, changedShare: 0.5, toReference: 0.3, toOde: 0.1 },
     off: { changeInside: -1.5, changedShare: 0.5 },
   };
-  const spread = { seedDistance: 0.2 };
+  const spread = { seedDistances: [0.2, 0.3] };
   assert.equal(holds(row, spread), true);
-  assert.equal(holds({ ...row, toOde: 0.25 }, spread), false);
+  assert.equal(holds({ ...row, toReference: 0.31 }, spread), false);
   assert.equal(holds({ ...row, off: { changeInside: 0, changedShare: -2.1 } }, spread), false);
   const result: FewSteps = {
     format: "anomalydiffusion-few-steps",
