@@ -1,11 +1,13 @@
 /** `adapt`: the base model gets to know the user's own surfaces, from normal images alone. */
+import { usualZoom } from "../../src/anomaly/windows.ts";
+import { folderImages } from "../../src/pretraining/images.ts";
 import { smallModelFolder } from "../assets.ts";
 import { defineCommand } from "../command.ts";
-import pretrain from "./pretrain.ts";
+import { trainBaseModel } from "../jobs/pretraining_stages.ts";
 import * as shared from "./shared.ts";
 
 /** What a short training on a few surfaces needs: a smaller step than a training from nothing, and averages that follow sooner. */
-const LEARNING_RATE = 3e-4, EMA_DECAY = 0.995;
+const LEARNING_RATE = 3e-4, EMA_DECAY = 0.995, CAPTION_DROPOUT = 0.12;
 
 export default defineCommand({
   name: "adapt",
@@ -55,17 +57,10 @@ export default defineCommand({
     "--data photos --model models/large --train-batch-size 4 --out runs/adapted",
   ],
   async run(options, context) {
-    await pretrain.run({
-      ...options,
-      model: options.model ?? smallModelFolder(),
-      stage: "unet",
-      proceduralImages: 2,
-      resolution: undefined,
-      autoencoderSteps: 1,
-      autoencoderBatchSize: 1,
-      autoencoderLearningRate: 1e-3,
-      emaDecay: EMA_DECAY,
-      captionDropout: 0.12,
-    }, context);
+    const { data, seed, views: count, zoom, model = smallModelFolder(), memory } = options;
+    const open = (side: number) => folderImages(data, side, { seed, count, zoom: zoom ?? usualZoom(side) });
+    const unet = { ...options, emaDecay: EMA_DECAY, captionDropout: CAPTION_DROPOUT };
+    const pictures = { open, whose: "views of the user's", newWords: false };
+    context.print(await trainBaseModel(pictures, { seed, model, memory, unet }, context));
   },
 });

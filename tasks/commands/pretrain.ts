@@ -1,16 +1,12 @@
 /** `pretrain`: a small base model (autoencoder, then U-Net and text tower) from the user's own normal images. */
 import { UserError } from "../../src/errors.ts";
-import { type CurvePoint, exportModel } from "../../src/pretraining/export.ts";
-import type { Stored } from "../../src/nn/parameters.ts";
-import { Room } from "../../src/pretraining/room.ts";
-import { openModelFolder } from "../../src/weights/folder.ts";
+import { usualZoom } from "../../src/anomaly/windows.ts";
+import { folderImages, proceduralImages } from "../../src/pretraining/images.ts";
 import { isSoftware } from "../adapter.ts";
 import { defineCommand } from "../command.ts";
 import { openGpu } from "../device.ts";
 import { UsageError } from "../errors.ts";
-import { memoryBudget } from "../jobs/memory.ts";
-import { autoencoderStage, othersOf, prepare, unetStage } from "../jobs/pretraining_stages.ts";
-import { readJsonLines } from "../run_folder.ts";
+import { trainBaseModel } from "../jobs/pretraining_stages.ts";
 import * as shared from "./shared.ts";
 
 /** Batches of the recipe. On a software adapter a step of these takes half a minute. */
@@ -122,41 +118,34 @@ export default defineCommand({
     "--autoencoder-steps 300 --max-train-steps 300 --out runs/short",
   ],
   async run(options, context) {
-    if (options.stage === "unet" && !options.model) {
+    const { data, stage, views, seed, memory, model, resolution } = options;
+    if (stage === "unet" && !model) {
       throw new UserError("the U-Net alone needs a trained autoencoder", "give a model folder that has one by --model");
     }
-    using start = options.model ? openModelFolder(options.model) : undefined;
-    const gpu = await openGpu(), slow = isSoftware(gpu.info);
-    const settings = {
-      ...options,
-      trainBatchSize: options.trainBatchSize ?? (slow ? SOFTWARE_BATCH : GPU_BATCH.unet),
-      autoencoderBatchSize: options.autoencoderBatchSize ?? (slow ? SOFTWARE_BATCH : GPU_BATCH.autoencoder),
-    };
-    if (options.views && !options.data) throw new UsageError("--views goes with --data");
-    const room = new Room(gpu, memoryBudget(options.memory, gpu.info), options.memory !== undefined);
-    const job = await prepare(settings, start, room, context);
-    const { parameters: made, steps } = await autoencoderStage(gpu, job, settings, context);
-    using autoencoder = made;
-    const parameters: ReadonlyMap<string, Stored>[] = [await autoencoder.store()];
-    if (options.stage === "autoencoder") parameters.push(othersOf(start));
-    else parameters.push(await unetStage(gpu, job, autoencoder, steps, settings, context));
-    const { data, seed, maxTrainSteps: unetSteps, trainBatchSize: unetBatch } = settings;
-    const folder = context.runFolder.file("model");
-    exportModel(folder, {
-      config: {
-        ...job.config,
-        training: {
-          from: start?.config.name ?? "random weights",
-          images: data ? `${job.images.count} of the user's` : `${job.images.count} procedural ones`,
-          seed,
-          autoencoderSteps: steps,
-          ...(options.stage === "autoencoder" ? {} : { unetSteps, unetBatch }),
+    if (views && !data) throw new UsageError("--views goes with --data");
+    const slow = isSoftware((await openGpu()).info), batch = slow ? undefined : GPU_BATCH;
+    const shown = (side: number) => views ? { seed, count: views, zoom: options.zoom ?? usualZoom(side) } : undefined;
+    const folder = await trainBaseModel(
+      {
+        open: (side) =>
+          data ? folderImages(data, side, shown(side)) : proceduralImages(seed, options.proceduralImages, side),
+        whose: data ? "of the user's" : "procedural ones",
+        newWords: data !== undefined,
+      },
+      {
+        ...{ seed, memory, model, resolution },
+        autoencoder: stage === "unet" ? undefined : {
+          ...options,
+          autoencoderBatchSize: options.autoencoderBatchSize ?? batch?.autoencoder ?? SOFTWARE_BATCH,
+          alone: stage === "autoencoder",
+        },
+        unet: stage === "autoencoder" ? undefined : {
+          ...options,
+          trainBatchSize: options.trainBatchSize ?? batch?.unet ?? SOFTWARE_BATCH,
         },
       },
-      vocab: job.vocab,
-      parameters,
-      curves: await readJsonLines<CurvePoint>(context.runFolder.file("loss.jsonl")),
-    });
+      context,
+    );
     context.print(folder);
   },
 });

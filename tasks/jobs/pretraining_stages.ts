@@ -1,4 +1,4 @@
-/** The two stages of `pretrain`, each from a start (random, a model folder, or a checkpoint) to parameters to keep. */
+/** The two stages of a base model's training, each from a start (random, a model folder, or a checkpoint) to parameters to keep. */
 import { join } from "node:path";
 import { toPng } from "../../src/data/image.ts";
 import { Tokenizer } from "../../src/data/tokenizer.ts";
@@ -7,21 +7,22 @@ import type { Gpu } from "../../src/gpu/device.ts";
 import { input } from "../../src/graph/variable.ts";
 import { decode, encode } from "../../src/models/autoencoder.ts";
 import type { Parameters, Stored } from "../../src/nn/parameters.ts";
-import { usualZoom } from "../../src/anomaly/windows.ts";
 import { channelStatistics, foldStatistics, standardise, trainAutoencoder } from "../../src/pretraining/autoencoder.ts";
-import { type CurvePoint, isAutoencoder } from "../../src/pretraining/export.ts";
-import { folderImages, proceduralImages, type TrainingImages, withWords } from "../../src/pretraining/images.ts";
+import { type CurvePoint, exportModel, isAutoencoder } from "../../src/pretraining/export.ts";
+import { type TrainingImages, withWords } from "../../src/pretraining/images.ts";
 import { newParameters } from "../../src/pretraining/init.ts";
 import { continuedRate, smallModelConfig, unetRate } from "../../src/pretraining/recipe.ts";
-import type { Room } from "../../src/pretraining/room.ts";
+import { Room } from "../../src/pretraining/room.ts";
 import { reconstructions, sampleGraphs, samples } from "../../src/pretraining/sheets.ts";
 import type { Trainer } from "../../src/pretraining/trainer.ts";
 import { trainUnet } from "../../src/pretraining/unet.ts";
 import { downsamplingFactor, type ModelConfig } from "../../src/weights/config.ts";
-import type { ModelFolder } from "../../src/weights/folder.ts";
+import { type ModelFolder, openModelFolder } from "../../src/weights/folder.ts";
 import { smallModelFolder } from "../assets.ts";
 import type { Context } from "../command.ts";
-import type { JsonLines } from "../run_folder.ts";
+import { openGpu } from "../device.ts";
+import { type JsonLines, readJsonLines } from "../run_folder.ts";
+import { memoryBudget } from "./memory.ts";
 import {
   AUTOENCODER_FILE,
   keepParameters,
@@ -32,27 +33,30 @@ import {
   runStage,
 } from "./pretraining.ts";
 
-/** The command's flags that the stages read. */
-export interface PretrainSettings {
-  readonly data: string | undefined;
-  readonly stage: "all" | "autoencoder" | "unet";
+/** What every stage's training is told. */
+interface StageSettings {
   readonly seed: number;
-  readonly proceduralImages: number;
-  /** Views of the images of `data`, each image as it is where undefined. */
-  readonly views: number | undefined;
-  readonly zoom: number | undefined;
-  readonly resolution: number | undefined;
-  readonly autoencoderSteps: number;
-  readonly maxTrainSteps: number;
-  readonly trainBatchSize: number;
-  readonly autoencoderBatchSize: number;
-  readonly learningRate: number;
-  readonly autoencoderLearningRate: number;
-  readonly emaDecay: number;
-  readonly captionDropout: number;
   readonly validationSteps: number;
   readonly checkpointingSteps: number;
   readonly checkpointsTotalLimit: number;
+}
+
+/** The autoencoder's training. */
+export interface AutoencoderSettings extends StageSettings {
+  readonly autoencoderSteps: number;
+  readonly autoencoderBatchSize: number;
+  readonly autoencoderLearningRate: number;
+  /** Whether it is the only network to be trained. */
+  readonly alone: boolean;
+}
+
+/** The training of U-Net and text tower. */
+export interface UnetStageSettings extends StageSettings {
+  readonly maxTrainSteps: number;
+  readonly trainBatchSize: number;
+  readonly learningRate: number;
+  readonly emaDecay: number;
+  readonly captionDropout: number;
 }
 
 /** What both stages work on. */
@@ -67,24 +71,33 @@ export interface Job {
   readonly room: Room;
 }
 
+/** Where a run's pictures come from. */
+export interface Pictures {
+  /** Makes or reads them at a side in pixels. */
+  readonly open: (side: number) => TrainingImages | Promise<TrainingImages>;
+  /** Whose they are, for the model's record. */
+  readonly whose: string;
+  /** Whether their captions may hold words that the vocabulary lacks. */
+  readonly newWords: boolean;
+}
+
 /** Reads what a run works on: settings of the networks, vocabulary, pictures. */
 export async function prepare(
-  options: PretrainSettings,
+  resolution: number | undefined,
+  pictures: Pictures,
   start: ModelFolder | undefined,
   room: Room,
   context: Context,
 ): Promise<Job> {
-  const side = options.resolution ?? start?.config.resolution ?? 128;
+  const side = resolution ?? start?.config.resolution ?? 128;
   let vocab: readonly string[] = start?.vocab ?? shippedVocab();
   const shape = start?.config ?? smallModelConfig(vocab.length);
   const unit = downsamplingFactor(shape.autoencoder) * 2 ** (shape.unet.channelMult.length - 1);
   if (side % unit) {
     throw new UserError(`--resolution ${side} is no multiple of ${unit}`, "the networks halve the side that often");
   }
-  const images = options.data
-    ? await folderImages(options.data, side, options.views ? viewsOf(options, options.views, side) : undefined)
-    : proceduralImages(options.seed, options.proceduralImages, side);
-  if (options.data && !start) {
+  const images = await pictures.open(side);
+  if (pictures.newWords && !start) {
     vocab = withWords(
       vocab,
       Array.from({ length: images.count }, (_, i) => images.caption(i)),
@@ -93,12 +106,6 @@ export async function prepare(
   const config = { ...shape, resolution: side, text: { ...shape.text, vocabSize: vocab.length } };
   return { config, vocab, images, start, losses: await openLosses(context), room };
 }
-
-const viewsOf = ({ seed, zoom }: PretrainSettings, count: number, side: number) => ({
-  seed,
-  count,
-  zoom: zoom ?? usualZoom(side),
-});
 
 /** Word pieces of the model that ships with the program. */
 function shippedVocab(): string[] {
@@ -121,19 +128,28 @@ function describe(context: Context, what: string, parameters: Parameters, { repo
   if (recomputed) context.log(`to stay within memory: ${recomputed} blocks are computed again in the backward pass`);
 }
 
-/** Trains the autoencoder, or takes that of the starting model or of an earlier call. */
-export async function autoencoderStage(gpu: Gpu, job: Job, options: PretrainSettings, context: Context) {
+/**
+ * Trains the autoencoder, or takes that of the starting model or of an earlier call.
+ * @param options undefined to take the starting model's as it is
+ */
+export async function autoencoderStage(
+  gpu: Gpu,
+  job: Job,
+  seed: number,
+  options: AutoencoderSettings | undefined,
+  context: Context,
+) {
   const { config, images, start, losses, room } = job, { runFolder } = context;
   const meta = metaOf(context.checkpoint);
   if (meta?.stage === "unet" && meta.before > 0) {
     config.scaleFactor = 1;
-    const autoencoder = newParameters(options.seed, keptParameters(AUTOENCODER_FILE, context));
+    const autoencoder = newParameters(seed, keptParameters(AUTOENCODER_FILE, context));
     makeAutoencoder(config, autoencoder);
     return { parameters: autoencoder, steps: meta.before };
   }
-  const autoencoder = newParameters(options.seed, start);
+  const autoencoder = newParameters(seed, start);
   makeAutoencoder(config, autoencoder);
-  if (options.stage === "unet") return { parameters: autoencoder, steps: 0 };
+  if (!options) return { parameters: autoencoder, steps: 0 };
   const steps = options.autoencoderSteps;
   using trainer = trainAutoencoder(gpu, config.autoencoder, autoencoder, images, {
     seed: options.seed,
@@ -155,7 +171,7 @@ export async function autoencoderStage(gpu: Gpu, job: Job, options: PretrainSett
     },
   }, context);
   // Standardised latents: the U-Net learns best from numbers of mean 0 and deviation 1.
-  const few = { ...images, count: Math.min(images.count, options.stage === "autoencoder" ? 1024 : Infinity) };
+  const few = { ...images, count: Math.min(images.count, options.alone ? 1024 : Infinity) };
   const { latents } = await keptLatents(gpu, config, autoencoder, few, latentsName(steps), room, context);
   const stored = await autoencoder.store();
   foldStatistics(stored, channelStatistics(latents, config.autoencoder.embedDim));
@@ -171,7 +187,7 @@ export async function unetStage(
   job: Job,
   autoencoder: Parameters,
   before: number,
-  options: PretrainSettings,
+  options: UnetStageSettings,
   context: Context,
 ): Promise<Map<string, Stored>> {
   const { config, vocab, images, start, losses, room } = job, { runFolder } = context, { maxLength } = config.text;
@@ -228,4 +244,47 @@ function makeAutoencoder(config: ModelConfig, parameters: Parameters): void {
   const { autoencoder } = config, side = config.resolution / downsamplingFactor(autoencoder);
   encode(autoencoder, parameters, input("image", [1, config.resolution, config.resolution, autoencoder.inChannels]));
   decode(autoencoder, parameters, input("latent", [1, side, side, autoencoder.embedDim]));
+}
+
+/** What a run trains: one network or both. */
+export interface BaseTraining {
+  readonly seed: number;
+  /** Model folder to go on from; random weights where undefined. */
+  readonly model: string | undefined;
+  readonly resolution?: number;
+  readonly memory: string | undefined;
+  readonly autoencoder?: AutoencoderSettings;
+  readonly unet?: UnetStageSettings;
+}
+
+/**
+ * Trains a base model on pictures in the run folder and leaves it there as `model/`.
+ * @returns its path
+ */
+export async function trainBaseModel(pictures: Pictures, training: BaseTraining, context: Context): Promise<string> {
+  const { model, memory, seed, resolution, autoencoder: first, unet: second } = training;
+  using start = model ? openModelFolder(model) : undefined;
+  const gpu = await openGpu(), room = new Room(gpu, memoryBudget(memory, gpu.info), memory !== undefined);
+  const job = await prepare(resolution, pictures, start, room, context);
+  const { parameters: made, steps } = await autoencoderStage(gpu, job, seed, first, context);
+  using autoencoder = made;
+  const parameters: ReadonlyMap<string, Stored>[] = [await autoencoder.store()];
+  parameters.push(second ? await unetStage(gpu, job, autoencoder, steps, second, context) : othersOf(start));
+  const folder = context.runFolder.file("model");
+  exportModel(folder, {
+    config: {
+      ...job.config,
+      training: {
+        from: start?.config.name ?? "random weights",
+        images: `${job.images.count} ${pictures.whose}`,
+        seed,
+        autoencoderSteps: steps,
+        ...(second ? { unetSteps: second.maxTrainSteps, unetBatch: second.trainBatchSize } : {}),
+      },
+    },
+    vocab: job.vocab,
+    parameters,
+    curves: await readJsonLines<CurvePoint>(context.runFolder.file("loss.jsonl")),
+  });
+  return folder;
 }
