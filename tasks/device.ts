@@ -42,6 +42,11 @@ export async function openBase(folder: string | undefined): Promise<BaseModel> {
   return base;
 }
 
+/** A base model of one's own, in f32, whose weights may be trained; dispose of it in the end. */
+export async function openTrainableBase(folder: string | undefined): Promise<BaseModel> {
+  return new BaseModel(await openGpu(), folder ?? smallModelFolder(), "f32");
+}
+
 /**
  * Ends a command's use of the device: the arithmetic is f32 again, and the models' weights stay for the next command, while
  * all other memory is given back.

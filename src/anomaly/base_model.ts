@@ -79,6 +79,11 @@ export class BaseModel implements Disposable {
     this.latentChannels = this.config.autoencoder.embedDim;
   }
 
+  /** The folder that it was read from. */
+  get folder(): ModelFolder {
+    return this.#folder;
+  }
+
   /** SHA-256 of the weights: says in a manifest which model made an image. */
   get sha256(): string {
     return this.#folder.sha256;

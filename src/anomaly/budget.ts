@@ -359,13 +359,15 @@ export interface TrainingSizes extends InversionSizes {
 /** Programs that make pictures while a training stays on the device, and the bytes of their state. */
 function validationPhases(
   config: ModelConfig,
-  { tokens, spatial, validation }: TrainingSizes,
+  { tokens, spatial, tune, validation }: TrainingSizes,
   encoder: Parameters,
   training: Resident,
   binding: number,
 ): { phases: Phase[]; state: number } {
   if (!validation) return { phases: [], state: 0 };
-  const { base } = training, sizes = { ...validation, tokens, spatial }, state = samplerState(config, sizes);
+  const { base } = training,
+    sizes = { ...validation, tokens, spatial, regions: tune },
+    state = samplerState(config, sizes);
   const variables = stateVariables(state), resident = { ...training, others: variables };
   const prepare = plan([], prepareEffects(config, base, encoder, state, sizes));
   const step = plan([], stepEffects(config, base, state, sizes));
@@ -394,7 +396,7 @@ export function planTraining(
   seen?: SeePlan,
   binding = Infinity,
 ): JobPlan {
-  const base = sizesOnly("f16"), encoder = sizesOnly(), { width } = config.text;
+  const base = sizesOnly(sizes.tune ? "f32" : "f16"), encoder = sizesOnly(), { width } = config.text;
   const encoding = autoencoderPhase(ENCODE, config, { base }, binding, seen);
   const table = Variable.zeros("embeddings", [sizes.kinds * sizes.tokens, width]);
   const lossSum = Variable.zeros("lossSum", [1]);

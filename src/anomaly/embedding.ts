@@ -45,6 +45,8 @@ export interface AnomalyEmbedding {
   readonly model: string;
   /** What the model saw of the pictures; the whole of them where left out. */
   readonly view?: View;
+  /** Whether a defect's tokens counted in its mask only and its surface's outside; then they must in generation. */
+  readonly regions?: boolean;
 }
 
 /** The embedding with an official spatial encoder that normalises by the batch's or the running statistics from now on. */
@@ -67,7 +69,7 @@ export type EmbeddingToWrite = Omit<AnomalyEmbedding, "spatial"> & {
 
 /** Tensors and metadata of an embedding file. */
 export function embeddingTensors(
-  { keys, tokens, width, table, spatial, model, view }: EmbeddingToWrite,
+  { keys, tokens, width, table, spatial, model, view, regions }: EmbeddingToWrite,
 ): [tensors: Record<string, TensorToWrite>, metadata: Record<string, string>] {
   const tensors: Record<string, TensorToWrite> = {};
   keys.forEach((key, i) => {
@@ -80,6 +82,7 @@ export function embeddingTensors(
     model,
     ...(spatial ? { spatial: JSON.stringify(spatial.config) } : {}),
     ...(view ? { view: JSON.stringify(view) } : {}),
+    ...(regions ? { regions: "true" } : {}),
   }];
 }
 
@@ -115,7 +118,7 @@ export function decodeEmbedding(bytes: Uint8Array, label: string): AnomalyEmbedd
   const spatial = file.metadata.spatial ? { config: JSON.parse(file.metadata.spatial), parameters } : undefined;
   const keys = names.map((name) => name.slice(PREFIX.length)), { model } = file.metadata;
   const view = file.metadata.view ? JSON.parse(file.metadata.view) : undefined;
-  return { keys, tokens, width, table, spatial, model, view };
+  return { keys, tokens, width, table, spatial, model, view, ...(file.metadata.regions ? { regions: true } : {}) };
 }
 
 /**

@@ -179,7 +179,7 @@ export class PairGenerator implements Disposable {
   async #draw(patches: readonly Patch[], onStep?: () => void | Promise<void>): Promise<[Image, Image][]> {
     const base = this.#base, { side, latentSide } = base;
     const { seed, batch, guidance, guideFrom, latentMask: mode } = this.#settings;
-    const prompt = base.prompt(plainPrompt);
+    const prompt = base.prompt(plainPrompt), { regions } = this.#embedding;
     const moments = await base.encode(patches.map(({ picture }) => picture));
     const backgrounds = moments.map((m, i) => {
       const { of: { job: { index } }, name } = patches[i];
@@ -191,7 +191,7 @@ export class PairGenerator implements Disposable {
       attempt,
       prompt,
       tokens: control ? surfaceTokens(this.#embedding, key) : tokensOf(this.#embedding, key),
-      surface: guideFrom === "surface" && guidance !== 1 ? surfaceTokens(this.#embedding, key) : undefined,
+      surface: regions || (guideFrom === "surface" && guidance !== 1) ? surfaceTokens(this.#embedding, key) : undefined,
       mask,
       latentMask: latentMask(mask, [1, side, side], [latentSide, latentSide], mode),
       background: backgrounds[i],

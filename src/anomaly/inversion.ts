@@ -5,6 +5,7 @@
  * how mask embeddings are learned.
  */
 
+import { lossWeight } from "../diffusion/schedule.ts";
 import { timestepQuantile, type TimestepSampling } from "../diffusion/timesteps.ts";
 import { UserError } from "../errors.ts";
 import { compile, type Compiled } from "../graph/compile.ts";
@@ -17,6 +18,7 @@ import { officialSpatialConfig, officialSpatialInit } from "../models/official_s
 import { lightSpatialConfig, lightSpatialInit } from "../models/spatial_encoder.ts";
 import { insertionRows } from "../models/text_tower.ts";
 import { timestepEmbedding } from "../models/unet.ts";
+import { rateAt, type RateSchedule } from "../nn/learning_rate.ts";
 import { Parameters, type ParameterSource, type Stored } from "../nn/parameters.ts";
 import { Random } from "../random/philox.ts";
 import type { ModelConfig } from "../weights/config.ts";
@@ -24,7 +26,8 @@ import { Safetensors, safetensorsParts } from "../weights/safetensors.ts";
 import { torchLayouts } from "../weights/rules.ts";
 import type { BaseModel, Prompt } from "./base_model.ts";
 import type { AnomalyEmbedding, SpatialConfig } from "./embedding.ts";
-import { inversionGraph } from "./inversion_graph.ts";
+import { inversionGraph, isUnet } from "./inversion_graph.ts";
+import { isSurface, surfaceOf } from "./surface.ts";
 import type { View } from "./windows.ts";
 
 /** One training picture, already a latent. */
@@ -91,6 +94,19 @@ export interface InversionSettings {
   readonly view?: View;
   /** Prompts with a placeholder `*`; one is drawn per picture and step. */
   readonly templates: readonly string[];
+  /**
+   * Train the U-Net's weights along, in the base model's own parameters, which must be f32. A third of each batch are then surfaces,
+   * and a defect's tokens count in its mask only, its surface's outside.
+   */
+  readonly tune?: TuneSettings;
+}
+
+/** How the U-Net is trained along. */
+export interface TuneSettings {
+  /** Step size of its weights. All rates rise at first and fall along a cosine in the second half. */
+  readonly learningRate: number;
+  /** How often the error counts in a defect's mask. */
+  readonly emphasis: number;
 }
 
 /** Standard deviation of the noise that keeps copies of the initial word apart, where the settings do not say. */
@@ -98,6 +114,12 @@ const INIT_NOISE = 0.02;
 
 /** Values read from the device at once while saving, in bytes: a trip costs 11 ms, memory more. */
 const SAVE_BYTES = 2 ** 27;
+
+/** How all rates go where the U-Net is tuned; the rise takes a fifth of a short training at most. */
+const TUNE_RATE: RateSchedule = { warmUp: 50, flat: 0.5, rest: 0.01 };
+
+/** Share of surfaces in a batch where the U-Net is tuned: it must not forget what is no defect. */
+const SURFACE_SHARE = 1 / 3;
 
 /** What a light spatial encoder starts from. */
 export type SpatialInit = "model" | "random";
@@ -141,6 +163,7 @@ export class Inversion implements Disposable {
   readonly #encoder: Parameters;
   readonly #spatialConfig: SpatialConfig | undefined;
   readonly #moments: readonly Variable[];
+  readonly #tuned: readonly Variable[];
   readonly #lossSum = Variable.zeros("lossSum", [1]);
   readonly #program: Compiled;
   /** With several parts, what follows the last of them. */
@@ -150,7 +173,7 @@ export class Inversion implements Disposable {
 
   /**
    * Prepares a training on pictures that are latents already.
-   * @throws Error where an item's size does not fit the base model
+   * @throws Error where an item's size does not fit the base model, or a surface is missing that tuning needs
    */
   constructor(base: BaseModel, items: readonly InversionItem[], settings: InversionSettings) {
     this.#base = base;
@@ -158,6 +181,9 @@ export class Inversion implements Disposable {
     this.#items = items;
     this.keys = [...new Set(items.map(({ key }) => key))].sort();
     this.#byKey = this.keys.map((key) => items.filter((item) => item.key === key));
+    if (settings.tune && !this.keys.every((key) => isSurface(key) || surfaceOf(this.keys, key))) {
+      throw new Error("tuning the U-Net needs items of every surface");
+    }
     this.#prompts = settings.templates.map((text) => base.prompt(text));
     this.#timestep = timestepQuantile(base.schedule, settings.timesteps ?? "uniform");
     const { tokens, spatialTokens, seed } = settings, width = base.config.text.width;
@@ -172,14 +198,19 @@ export class Inversion implements Disposable {
     );
     this.#spatialConfig = spatialTokens ? spatialConfigOf(settings, width, base.side) : undefined;
     this.#encoder = new Parameters(this.#initialEncoder(), torchLayouts);
-    const { batch, parts = 1, area, weightDecay = 0, activationBudget = Infinity } = settings;
+    const { batch, parts = 1, area, weightDecay = 0, activationBudget = Infinity, tune } = settings;
     const graph = inversionGraph(
       base.config,
       { base: base.parameters, encoder: this.#encoder },
       this.#table,
       this.#lossSum,
-      { batch, parts, tokens, area, spatial: this.#spatialConfig, decoupledDecay: weightDecay > 0 },
+      {
+        ...{ batch, parts, tokens, spatial: this.#spatialConfig, decoupledDecay: weightDecay > 0 },
+        area: area && !tune, // tuned, each cell has a weight of its own
+        tune: tune !== undefined,
+      },
     );
+    this.#tuned = tune ? [...base.parameters.variables.values()].filter(({ name }) => isUnet(name)) : [];
     this.#moments = graph.moments;
     this.#sums = graph.sums;
     const { step } = fitStep(graph.loss, graph.step, activationBudget);
@@ -205,40 +236,55 @@ export class Inversion implements Disposable {
     return this.#program.report;
   }
 
+  /** Kind of picture `b` of a batch: any, but surfaces in the last third of it where the U-Net is tuned. */
+  #drawKind(random: Random, b: number): number {
+    const { tune, batch } = this.settings;
+    if (!tune) return random.integer(0, this.keys.length);
+    const surfaces = b >= Math.ceil(batch * (1 - SURFACE_SHARE));
+    const kinds = this.keys.map((_, kind) => kind).filter((kind) => isSurface(this.keys[kind]) === surfaces);
+    return random.pick(kinds);
+  }
+
   /** What step `step` is trained on; depends on (seed, step) only. */
   #feed(step: number): Record<string, Float32Array | Uint32Array> {
-    const { batch, tokens, spatialTokens, seed, steps, learningRate, encoderLearningRate, weightDecay } = this.settings;
-    const { inOrder, constantRate, timesteps: sampling = "uniform" } = this.settings;
-    const { latentSize, latentSide, side, schedule, config } = this.#base;
+    const { batch, tokens, spatialTokens, seed, learningRate, encoderLearningRate, weightDecay } = this.settings;
+    const { inOrder, tune, timesteps: sampling = "uniform" } = this.settings;
+    const { latentSize, latentSide, side, schedule, config } = this.#base, cells = latentSide ** 2;
     const random = new Random(seed, "train/batch", step);
     const { maxLength, width } = config.text;
     const x = new Float32Array(batch * latentSize), eps = new Float32Array(batch * latentSize);
-    const latentMask = new Float32Array(batch * latentSide ** 2), mask = new Float32Array(batch * side ** 2);
+    const latentMask = new Float32Array(batch * cells), mask = new Float32Array(batch * side ** 2);
     const words = new Float32Array(batch * maxLength * width), ids = new Uint32Array(batch * tokens);
+    const region = new Float32Array(batch * cells), outsideIds = new Uint32Array(batch * tokens);
     const columns: number[] = [], timesteps: number[] = [];
-    const first = sampling === "balanced" ? random.integer(0, batch) : 0; // which stratum the first picture draws from
+    const spread = sampling === "balanced" || tune !== undefined;
+    const first = spread ? random.integer(0, batch) : 0; // which stratum the first picture draws from
     for (let b = 0; b < batch; b++) {
-      const drawn = inOrder ? undefined : random.integer(0, this.keys.length);
+      const drawn = inOrder ? undefined : this.#drawKind(random, b);
       const item = drawn === undefined
         ? this.#items[(step * batch + b) % this.#items.length]
         : random.pick(this.#byKey[drawn]);
       const key = drawn ?? this.keys.indexOf(item.key);
       const prompt = random.pick(this.#prompts);
-      const t = sampling === "uniform"
-        ? random.integer(0, schedule.timesteps)
-        : this.#timestep(((first + b) % batch + random.uniform()) / batch);
+      const t = spread
+        ? this.#timestep(((first + b) % batch + random.uniform()) / batch)
+        : random.integer(0, schedule.timesteps);
       const z0 = this.#base.sampleLatent(item.moments, random.normals(latentSize)), noise = random.normals(latentSize);
-      const signal = Math.sqrt(schedule.alphasCumprod[t]), sigma = Math.sqrt(1 - schedule.alphasCumprod[t]);
+      const aBar = schedule.alphasCumprod[t], signal = Math.sqrt(aBar), sigma = Math.sqrt(1 - aBar);
       x.set(z0.map((v, i) => signal * v + sigma * noise[i]), b * latentSize);
       eps.set(noise, b * latentSize);
-      latentMask.set(item.latentMask, b * latentSide ** 2);
+      if (tune) {
+        region.set(item.latentMask, b * cells);
+        outsideIds.set(this.#rowsOf(this.#outside(key)), b * tokens);
+      }
+      latentMask.set(tune ? this.#weights(item, aBar, isSurface(item.key)) : item.latentMask, b * cells);
       if (item.mask) mask.set(item.mask, b * side ** 2);
       words.set(prompt.words, b * maxLength * width);
       columns.push(prompt.column);
       timesteps.push(t);
-      for (let k = 0; k < tokens; k++) ids[b * tokens + k] = key * tokens + k;
+      ids.set(this.#rowsOf(key), b * tokens);
     }
-    const fall = constantRate || step < 0.6 * steps ? 1 : 0.2;
+    const rate = this.#rate(step);
     return {
       x,
       eps,
@@ -248,9 +294,37 @@ export class Inversion implements Disposable {
       ids,
       rows: insertionRows(columns, maxLength, tokens + spatialTokens),
       time: timestepEmbedding(timesteps, config.unet.modelChannels),
-      embeddingHyper: adamHyper(step + 1, { learningRate: learningRate * fall, weightDecay }),
-      encoderHyper: adamHyper(step + 1, { learningRate: encoderLearningRate * fall }),
+      embeddingHyper: adamHyper(step + 1, { learningRate: learningRate * rate, weightDecay }),
+      encoderHyper: adamHyper(step + 1, { learningRate: encoderLearningRate * rate }),
+      ...(tune
+        ? { region, outsideIds, unetHyper: adamHyper(step + 1, { learningRate: tune.learningRate * rate }) }
+        : {}),
     };
+  }
+
+  /** Rows of the table that belong to a kind. */
+  #rowsOf(kind: number): number[] {
+    const { tokens } = this.settings;
+    return Array.from({ length: tokens }, (_, k) => kind * tokens + k);
+  }
+
+  /** The kind whose tokens count outside a kind's mask: its part's surface. */
+  #outside(kind: number): number {
+    const key = this.keys[kind];
+    return isSurface(key) ? kind : this.keys.indexOf(surfaceOf(this.keys, key)!);
+  }
+
+  /** Weights of the error's roots, [h, w]: the noise level's of `pretrain`, and more on a defect. */
+  #weights({ latentMask }: InversionItem, aBar: number, surface: boolean): Float32Array {
+    const weight = lossWeight(aBar), { emphasis } = this.settings.tune!;
+    return latentMask.map((v) => Math.sqrt(weight * (v && !surface ? emphasis : 1)));
+  }
+
+  /** Share of the rates at a step. */
+  #rate(step: number): number {
+    const { tune, steps, constantRate } = this.settings;
+    if (tune) return rateAt(step, steps, 1, { ...TUNE_RATE, warmUp: Math.min(TUNE_RATE.warmUp, steps / 5) });
+    return constantRate || step < 0.6 * steps ? 1 : 0.2;
   }
 
   #step(feed: Record<string, Float32Array | Uint32Array>): void {
@@ -284,7 +358,7 @@ export class Inversion implements Disposable {
   }
 
   #state(): Variable[] {
-    return [this.#table, ...this.#encoder.variables.values(), ...this.#moments];
+    return [this.#table, ...this.#encoder.variables.values(), ...this.#tuned, ...this.#moments];
   }
 
   /** Everything from which training goes on bit for bit, in pieces: the official encoder's state is 4.3 GB. */
@@ -332,6 +406,7 @@ export class Inversion implements Disposable {
       spatial: config && { config, parameters: new Map<string, Stored>(), resident: this.#encoder },
       model: this.#base.sha256,
       view,
+      ...(this.settings.tune ? { regions: true } : {}),
     };
   }
 

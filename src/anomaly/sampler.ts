@@ -61,7 +61,7 @@ export interface SampleJob {
   readonly prompt: Prompt;
   /** Learned tokens e_a [k, D]. */
   readonly tokens: Float32Array;
-  /** Tokens of the whole surface [k, D]; needed to guide away from it. */
+  /** Tokens of the whole surface [k, D]; needed to guide away from it, and for what lies outside the mask. */
   readonly surface?: Float32Array;
   /** Mask in [0, 1] for the spatial encoder [side, side]; needed where the embedding has one. */
   readonly mask?: Float32Array;
@@ -79,6 +79,7 @@ export class Sampler implements Disposable {
   readonly #spatial: Parameters | undefined;
   readonly #tokens: number;
   readonly #spatialTokens: number;
+  readonly #regions: boolean;
   readonly #state: SamplerState;
   readonly #prepare: Compiled;
   readonly #step: Compiled;
@@ -87,7 +88,8 @@ export class Sampler implements Disposable {
     this.#base = base;
     this.#settings = settings;
     const { config, parameters, gpu } = base, { spatial } = embedding;
-    const sizes = { ...settings, tokens: embedding.tokens, spatial: spatial?.config };
+    const { tokens, regions } = embedding, sizes = { ...settings, tokens, regions, spatial: spatial?.config };
+    this.#regions = regions === true;
     this.#state = samplerState(config, sizes);
     this.#tokens = embedding.tokens;
     this.#spatialTokens = spatial?.config.tokens ?? 0;
@@ -139,7 +141,7 @@ export class Sampler implements Disposable {
       mask: join(side ** 2, (job) => job.mask),
       words: join(length * width, (job) => job.prompt.words),
       rows: insertionRows(columns, length, learned),
-      ...this.#guidedFrom(join),
+      ...this.#otherTexts(join),
     });
     const streams = full.map(({ stream, index, attempt }) => new Random(seed, `${stream}/${attempt}`, index));
     const noise = () => {
@@ -171,14 +173,18 @@ export class Sampler implements Disposable {
     });
   }
 
-  /** Input of the unconditional half, where there is one. */
-  #guidedFrom(
+  /** Inputs of the unconditional half and of what lies outside the mask, where there are any. */
+  #otherTexts(
     join: (size: number, part: (job: SampleJob) => Float32Array | undefined) => Float32Array,
   ): Record<string, Float32Array> {
     const { guidance, guideFrom } = this.#settings, { maxLength, width } = this.#base.config.text;
-    if (guidance === 1) return {};
-    if (guideFrom !== "surface") return { empty: join(maxLength * width, () => this.#base.prompt("").words) };
-    return { surface: join(this.#tokens * width, (job) => job.surface) };
+    const guided = guidance !== 1, fromSurface = guideFrom === "surface";
+    return {
+      ...(guided && !fromSurface ? { empty: join(maxLength * width, () => this.#base.prompt("").words) } : {}),
+      ...(this.#regions || (guided && fromSurface)
+        ? { surface: join(this.#tokens * width, (job) => job.surface) }
+        : {}),
+    };
   }
 
   [Symbol.dispose](): void {

@@ -46,6 +46,8 @@ export interface BlendedStep {
   readonly timeEmbedding: Tensor;
   /** Context of B images; with guidance of 2B, the unconditional ones last. */
   readonly context: Context;
+  /** Text of as many images for what lies outside the mask; the same as inside where left out. */
+  readonly outside?: Context;
   readonly guided: boolean;
   readonly sampler?: SamplerKind;
   readonly reweighting?:
@@ -95,6 +97,7 @@ export function blendedStep(
       columns: twice(reweighting!.columns, filled(reweighting!.columns.shape, 0)),
       mode,
     },
+    s.outside && { mask: twice(s.mask), context: s.outside },
   );
   const batch = x.shape[0];
   const conditional = s.guided ? slice(eps, 0, 0, batch) : eps;
@@ -126,6 +129,8 @@ export interface SamplerSizes {
   readonly sampler?: SamplerKind;
   /** What guidance leads away from; the empty prompt where left out. */
   readonly guideFrom?: GuideFrom;
+  /** Whether the defect's text counts in the mask only, and the surface's outside. */
+  readonly regions?: boolean;
 }
 
 /** Storage of the spatial encoder's matrices when images are made: 356 M numbers in f16, as the base model's; few in f32. */
@@ -147,31 +152,40 @@ export interface SamplerState {
   /** DPM-Solver++: x̂₀ of the step before. */
   readonly clean?: Variable;
   /** Keys and values of every cross-attention. */
-  readonly keys: ReadonlyMap<string, { readonly k: Variable; readonly v: Variable }>;
+  readonly keys: StoredKeys;
+  /** Of what lies outside the mask, with a text of its own. */
+  readonly outside?: StoredKeys;
 }
 
+/** Keys and values on the device, by cross-attention. */
+type StoredKeys = ReadonlyMap<string, { readonly k: Variable; readonly v: Variable }>;
+
 /** Zeros for a batch. */
-export function samplerState(config: ModelConfig, { batch, guidance, sampler }: SamplerSizes): SamplerState {
+export function samplerState(config: ModelConfig, { batch, guidance, sampler, regions }: SamplerSizes): SamplerState {
   const side = config.resolution / downsamplingFactor(config.autoencoder), channels = config.autoencoder.embedDim;
   const length = config.text.maxLength, all = rows(batch, guidance);
+  const storedKeys = (where: string): StoredKeys =>
+    new Map(
+      transformers(config.unet).map(({ name, width }) => [name, {
+        k: Variable.zeros(`${name}.${where}k`, [all, length, width]),
+        v: Variable.zeros(`${name}.${where}v`, [all, length, width]),
+      }]),
+    );
   return {
     x: Variable.zeros("x", [batch, side, side, channels]),
     z0: Variable.zeros("z0", [batch, side, side, channels]),
     mask: Variable.zeros("mask", [batch, side, side, 1]),
     columns: Variable.zeros("columns", [batch, length]),
     clean: sampler === "dpm++2m" ? Variable.zeros("clean", [batch, side, side, channels]) : undefined,
-    keys: new Map(
-      transformers(config.unet).map(({ name, width }) => [name, {
-        k: Variable.zeros(`${name}.k`, [all, length, width]),
-        v: Variable.zeros(`${name}.v`, [all, length, width]),
-      }]),
-    ),
+    keys: storedKeys(""),
+    outside: regions ? storedKeys("outside.") : undefined,
   };
 }
 
 /** All variables of a state. */
-export function stateVariables({ x, z0, mask, columns, clean, keys }: SamplerState): Variable[] {
-  return [x, z0, mask, columns, ...clean ? [clean] : [], ...[...keys.values()].flatMap(({ k, v }) => [k, v])];
+export function stateVariables({ x, z0, mask, columns, clean, keys, outside }: SamplerState): Variable[] {
+  const stored = [...keys.values(), ...outside?.values() ?? []].flatMap(({ k, v }) => [k, v]);
+  return [x, z0, mask, columns, ...clean ? [clean] : [], ...stored];
 }
 
 /** Gives a state's buffers back. */
@@ -197,25 +211,38 @@ export function prepareEffects(
     const ea = input(name, [batch, tokens, width]);
     return insertLearned(words, es ? concat([ea, es], 1) : ea, rowsOf);
   };
-  const conditional = told("tokens");
-  const from = guidance === 1 ? undefined : sizes.guideFrom === "surface"
-    ? told("surface") // the same prompt with the whole surface in the defect's place
-    : input("empty", [batch, length, width]);
-  const sequences = from ? concat([conditional, from], 0) : conditional;
-  const context = textTower(config.text, parameters, sequences);
+  const conditional = told("tokens"), guided = guidance !== 1;
+  // The same prompt with the whole surface in the defect's place.
+  const surface = sizes.regions || (guided && sizes.guideFrom === "surface") ? told("surface") : undefined;
+  const empty = guided && sizes.guideFrom !== "surface" ? input("empty", [batch, length, width]) : undefined;
+  const texts = [conditional, surface, empty].filter((text) => text !== undefined);
+  const all = textTower(config.text, parameters, texts.length > 1 ? concat(texts, 0) : texts[0]);
+  const contextOf = (wanted: readonly Tensor[]) => {
+    if (wanted.length === texts.length && wanted.every((text, i) => text === texts[i])) return all;
+    const at = (text: Tensor) => texts.indexOf(text) * batch;
+    return concat(wanted.map((text) => slice(all, 0, at(text), at(text) + batch)), 0);
+  };
   const effects: Tensor[] = [];
-  for (const [name, { k, v }] of contextKeys(config.unet, parameters, context)) {
-    const { k: keys, v: values } = state.keys.get(name)!;
-    effects.push(assign(keys, k), assign(values, v));
-  }
+  const keep = (wanted: readonly Tensor[], stored: StoredKeys) => {
+    for (const [name, { k, v }] of contextKeys(config.unet, parameters, contextOf(wanted))) {
+      const { k: keys, v: values } = stored.get(name)!;
+      effects.push(assign(keys, k), assign(values, v));
+    }
+  };
+  const from = empty ?? surface!;
+  keep(guided ? [conditional, from] : [conditional], state.keys);
+  if (state.outside) keep(guided ? [surface!, from] : [surface!], state.outside);
   return effects;
 }
+
+const onDevice = (keys: StoredKeys): Context =>
+  new Map([...keys].map(([name, { k, v }]) => [name, { k: k.tensor, v: v.tensor }]));
 
 /** One step of the whole batch: x becomes x_{t−1}. */
 export function stepEffects(
   config: ModelConfig,
   parameters: Parameters,
-  { x, z0, mask, columns, clean, keys }: SamplerState,
+  { x, z0, mask, columns, clean, keys, outside }: SamplerState,
   { batch, guidance, reweighting, tokens, spatial, sampler }: SamplerSizes,
 ): Tensor[] {
   const step = blendedStep(config.unet, parameters, {
@@ -226,7 +253,8 @@ export function stepEffects(
     carried: clean?.tensor ?? input("stepNoise", x.shape),
     coefficients: input("coefficients", [7]),
     timeEmbedding: input("time", [rows(batch, guidance), config.unet.modelChannels]),
-    context: new Map([...keys].map(([name, { k, v }]) => [name, { k: k.tensor, v: v.tensor }])),
+    context: onDevice(keys),
+    outside: outside && onDevice(outside),
     guided: guidance !== 1,
     sampler,
     reweighting: reweighting === "off"

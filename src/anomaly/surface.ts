@@ -18,6 +18,9 @@ export type GuideFrom = "empty" | "surface";
 /** Key of a part's surface in a table of embeddings. */
 export const surfaceKey = (part: string): string => `${part}+${SURFACE}`;
 
+/** Whether a key is a surface's. */
+export const isSurface = (key: string): boolean => key.endsWith(`+${SURFACE}`);
+
 /** Key of the surface that belongs to a defect's key, `part+defect`; undefined where none was learned. */
 export function surfaceOf(keys: readonly string[], defectKey: string): string | undefined {
   const ending = `+${SURFACE}`;

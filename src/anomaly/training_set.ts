@@ -197,7 +197,9 @@ function surfaceView(image: Image, side: number, random: Random, view: View | un
     const large = resize(image, 2 * side, 2 * side, "bicubic"), mask = centre(2 * side);
     return augment({ image: large, mask }, random, { resolution: side }).image;
   }
-  const { width, height } = image, window = Math.min(Math.max(1, Math.round(side / view.zoom)), width, height);
+  // Larger defects have larger windows: all sizes up to the model's side, each size ratio as often.
+  const { width, height } = image, most = Math.min(side, width, height), least = Math.min(most, side / view.zoom);
+  const window = Math.max(1, Math.round(least * (most / least) ** random.uniform()));
   const at = (extent: number) => random.integer(0, extent - window + 1);
   const room = roomAround({ x: at(width), y: at(height), width: window, height: window }, image);
   const share = window / room.width, size = Math.round(side / share);

@@ -39,3 +39,8 @@ export function createSchedule({ timesteps, betaStart, betaEnd }: ScheduleConfig
 export function signalToNoise(alphaCumprod: number): number {
   return alphaCumprod / (1 - alphaCumprod);
 }
+
+/** Weight of a picture's loss at ᾱ: min(SNR, 5)/SNR, for a network that predicts ε (min-SNR-5, Hang et al., ICCV 2023). */
+export function lossWeight(alphaCumprod: number): number {
+  return Math.min(1, 5 / signalToNoise(alphaCumprod));
+}

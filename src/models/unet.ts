@@ -5,8 +5,8 @@
 
 import { attention, crossAttention } from "../graph/ops/attention.ts";
 import { geglu } from "../graph/ops/geglu.ts";
-import { add, silu } from "../graph/ops/pointwise.ts";
-import { resizeBilinear } from "../graph/ops/resample.ts";
+import { add, mul, silu, sub } from "../graph/ops/pointwise.ts";
+import { maxPool, resizeBilinear } from "../graph/ops/resample.ts";
 import { concat, reshape } from "../graph/ops/shape.ts";
 import { scope, type Tensor } from "../graph/tensor.ts";
 import { convLayer, groupNormLayer, layerNormLayer, linearLayer, upsampleLayer } from "../nn/layers.ts";
@@ -28,6 +28,13 @@ export interface Reweighting {
    * so much of the map replaces each column's probabilities (Prompt-to-Prompt).
    */
   readonly mode: "logits" | "probabilities" | { readonly share: number };
+}
+
+/** Another text for all pixels outside a mask: those inside attend to the context, those outside to this one. */
+export interface Outside {
+  /** 1 inside [B, h, w, 1], at the U-Net's own resolution; a coarser cell is inside where any of its pixels is. */
+  readonly mask: Tensor;
+  readonly context: Context;
 }
 
 /** Keys and values of one cross-attention, [B, L, width] each. */
@@ -110,6 +117,7 @@ export function contextKeys(config: UnetConfig, p: Parameters, context: Tensor):
  * @param timeEmbedding {@linkcode timestepEmbedding} of the images' timesteps [B, modelChannels]
  * @param context text [B, L, contextDim], or its keys and values
  * @param reweighting adaptive attention re-weighting; none where left out
+ * @param outside another text outside a mask; the same everywhere where left out
  * @returns ε [B, h, w, outChannels]
  */
 export function unet(
@@ -119,6 +127,7 @@ export function unet(
   timeEmbedding: Tensor,
   context: Context,
   reweighting?: Reweighting,
+  outside?: Outside,
 ): Tensor {
   const { modelChannels, channelMult, numResBlocks, attentionLevels, numHeads, numGroups } = config;
   const embedded = scope("time_embed", () => {
@@ -138,6 +147,17 @@ export function unet(
       maps.set(height * width, map);
     }
     return map;
+  };
+
+  const regions = new Map<number, Tensor>();
+  const insideAt = (height: number, width: number): Tensor => {
+    const full = outside!.mask,
+      factor = full.shape[1] / height,
+      square = [factor, factor] as const,
+      pool = { kernel: square, stride: square };
+    const known = regions.get(height) ?? reshape(factor > 1 ? maxPool(full, pool) : full, [batch, height * width, 1]);
+    regions.set(height, known);
+    return known;
   };
 
   const residual = (name: string, x: Tensor, channels: number): Tensor =>
@@ -165,11 +185,16 @@ export function unet(
 
       const n2 = layerNormLayer(p, `${block}.norm2`, h);
       const q2 = linearLayer(p, `${block}.attn2.to_q`, n2, channels, false);
-      const { k, v } = context instanceof Map ? context.get(name)! : crossKeys(p, name, context as Tensor, channels);
+      const keys = (of: Context) => of instanceof Map ? of.get(name)! : crossKeys(p, name, of as Tensor, channels);
+      const { k, v } = keys(context);
       const map = mapAt(height, width), mode = reweighting?.mode;
-      const attended = typeof mode === "object"
+      let attended = typeof mode === "object"
         ? replacedAttention(q2, k, v, { heads: numHeads, ...mode }, map!, reweighting!.columns)
         : crossAttention(q2, k, v, { heads: numHeads, mode }, map, reweighting?.columns);
+      if (outside) {
+        const { k, v } = keys(outside.context), other = crossAttention(q2, k, v, { heads: numHeads });
+        attended = add(other, mul(sub(attended, other), insideAt(height, width)));
+      }
       h = add(linearLayer(p, `${block}.attn2.to_out.0`, attended, channels), h);
 
       const n3 = layerNormLayer(p, `${block}.norm3`, h);

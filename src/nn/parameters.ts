@@ -148,9 +148,12 @@ export class Parameters implements Disposable {
     return new Map([...this.#entries].map(([name, { variable }]) => [name, variable]));
   }
 
-  /** Values of the variables made so far, in PyTorch's layout. */
-  async store(): Promise<Map<string, Stored>> {
-    const entries = [...this.#entries];
+  /**
+   * Values of the variables made so far, in PyTorch's layout.
+   * @param chosen those to read, by name; all where left out
+   */
+  async store(chosen: (name: string) => boolean = () => true): Promise<Map<string, Stored>> {
+    const entries = [...this.#entries].filter(([, { name }]) => chosen(name));
     const values = await readVariables(entries.map(([, { variable }]) => variable));
     const stored = new Map<string, Stored>();
     entries.forEach(([, { name, layout, torchShape }], i) => {

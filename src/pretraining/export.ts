@@ -17,12 +17,15 @@ export interface CurvePoint {
   readonly loss: number;
 }
 
+/** A parameter, or how to read it. */
+export type StoredOrRead = Pick<Stored, "shape"> & { readonly data: Float32Array | (() => Float32Array) };
+
 /** What goes into a model folder. */
 export interface TrainedModel {
   readonly config: ModelConfig;
   readonly vocab: readonly string[];
-  /** Parameters of all networks in PyTorch's layouts. */
-  readonly parameters: readonly ReadonlyMap<string, Stored>[];
+  /** Parameters of all networks in PyTorch's layouts; their values may be read when they are written. */
+  readonly parameters: readonly ReadonlyMap<string, StoredOrRead>[];
   readonly curves: readonly CurvePoint[];
 }
 
@@ -37,7 +40,7 @@ export function exportModel(folder: string, { config, vocab, parameters, curves 
   const tensors: Record<string, TensorToWrite> = {};
   for (const name of [...all.keys()].sort()) {
     const { shape, data } = all.get(name)!;
-    tensors[name] = { dtype: "F16", shape, data: () => toHalf(data) };
+    tensors[name] = { dtype: "F16", shape, data: () => toHalf(typeof data === "function" ? data() : data) };
   }
   const text = (name: string, content: string) =>
     replaceFile(join(folder, name), (file) => writeAll(file, new TextEncoder().encode(content)));

@@ -3,8 +3,8 @@
  * weighting of the loss. Measured on a prototype, not taken from a paper, except where a source is named.
  */
 
-import { signalToNoise } from "../diffusion/schedule.ts";
 import type { AdamOptions } from "../graph/ops/optimise.ts";
+import type { RateSchedule } from "../nn/learning_rate.ts";
 import type { ModelConfig } from "../weights/config.ts";
 
 /**
@@ -47,16 +47,6 @@ export function smallModelConfig(vocabSize: number, resolution = 128): ModelConf
   };
 }
 
-/** How a learning rate goes: a linear rise, flat, then half a cosine down to a rest. */
-export interface RateSchedule {
-  /** Steps of the rise. */
-  readonly warmUp: number;
-  /** Share of the training before the fall begins. */
-  readonly flat: number;
-  /** What is left at the end, as a share of the peak. */
-  readonly rest: number;
-}
-
 /** Of the autoencoder. */
 export const autoencoderRate: RateSchedule = { warmUp: 100, flat: 0.4, rest: 0.015 };
 
@@ -66,22 +56,6 @@ export const unetRate: RateSchedule = { warmUp: 200, flat: 0.7, rest: 0.01 };
 /** Of a U-Net that goes on from trained weights: only the optimiser has to find its feet. */
 export const continuedRate: RateSchedule = { warmUp: 50, flat: 0.5, rest: 0.01 };
 
-/**
- * Learning rate of a step.
- * @param step from 0
- * @param steps of the whole training
- * @example
- * ```ts
- * import { rateAt } from "./recipe.ts";
- * const schedule = { warmUp: 10, flat: 0.5, rest: 0.1 };
- * if (rateAt(0, 100, 1, schedule) !== 0.1 || rateAt(50, 100, 1, schedule) !== 1) throw new Error("not a rise, then flat");
- * ```
- */
-export function rateAt(step: number, steps: number, peak: number, { warmUp, flat, rest }: RateSchedule): number {
-  const fall = Math.max(0, (step / steps - flat) / (1 - flat));
-  return peak * Math.min(1, (step + 1) / warmUp) * (rest + (1 - rest) * 0.5 * (1 + Math.cos(Math.PI * fall)));
-}
-
 /** AdamW's settings besides the rate. */
 export const adamSettings: Omit<AdamOptions, "learningRate"> = { betas: [0.9, 0.99], weightDecay: 1e-4 };
 
@@ -90,11 +64,6 @@ export const GRADIENT_LIMIT = 1;
 
 /** Side of the autoencoder's training crops in pixels: it has no attention, so crops of the picture serve as well. */
 export const CROP = 64;
-
-/** Weight of a picture's loss at ᾱ: min(SNR, 5)/SNR, for a network that predicts ε (min-SNR-5, Hang et al., ICCV 2023). */
-export function lossWeight(alphaCumprod: number): number {
-  return Math.min(1, 5 / signalToNoise(alphaCumprod));
-}
 
 /** Decay of the averaged weights after `steps` steps: it grows with them, so that the start is forgotten. */
 export function averageDecay(steps: number, limit: number): number {

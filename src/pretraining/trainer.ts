@@ -14,7 +14,8 @@ import type { Tensor } from "../graph/tensor.ts";
 import { input, readVariables, Variable } from "../graph/variable.ts";
 import type { Parameters } from "../nn/parameters.ts";
 import { encodeSafetensors, Safetensors, type TensorToWrite } from "../weights/safetensors.ts";
-import { adamSettings, averageDecay, GRADIENT_LIMIT, rateAt, type RateSchedule } from "./recipe.ts";
+import { rateAt, type RateSchedule } from "../nn/learning_rate.ts";
+import { adamSettings, averageDecay, GRADIENT_LIMIT } from "./recipe.ts";
 import { Room } from "./room.ts";
 
 /** What is trained, and how. */

@@ -3,7 +3,7 @@
  * prediction under a min-SNR weight, captions sometimes left out for guidance (Ho & Salimans 2021), averaged weights.
  */
 
-import { createSchedule } from "../diffusion/schedule.ts";
+import { createSchedule, lossWeight } from "../diffusion/schedule.ts";
 import type { Gpu } from "../gpu/device.ts";
 import type { Feed } from "../graph/compile.ts";
 import { embedding } from "../graph/ops/gather.ts";
@@ -17,7 +17,8 @@ import { timestepEmbedding, unet } from "../models/unet.ts";
 import type { Parameters } from "../nn/parameters.ts";
 import { Random } from "../random/philox.ts";
 import { downsamplingFactor, type ModelConfig } from "../weights/config.ts";
-import { lossWeight, type RateSchedule, unetRate } from "./recipe.ts";
+import type { RateSchedule } from "../nn/learning_rate.ts";
+import { unetRate } from "./recipe.ts";
 import type { Room } from "./room.ts";
 import { Trainer } from "./trainer.ts";
 

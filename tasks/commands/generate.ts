@@ -8,7 +8,7 @@ import { openBase, usePrecision } from "../device.ts";
 import { learnedKinds } from "../jobs/dataset.ts";
 import { fitGenerationTo, jobBudget } from "../jobs/memory.ts";
 import { makePairs } from "../jobs/pairs.ts";
-import { readEmbedding } from "../jobs/training.ts";
+import { modelOf, readEmbedding } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
 
 /** Images that show what the seed changes, and from how many pairs on they are worth their time. */
@@ -185,7 +185,7 @@ export default defineCommand({
     "--data photos --train-run runs/photos --masks runs/masks --guidance-scale 4 --out runs/pairs",
   ],
   async run(options, context) {
-    const base = await openBase(options.model);
+    const base = await openBase(modelOf(options.trainRun, options.model));
     usePrecision(base.gpu, options.precision, context.log);
     const { path, embedding: read, sha256 } = await readEmbedding(options.trainRun, "train", base);
     const embedding = withStatistics(read, options.officialBn);

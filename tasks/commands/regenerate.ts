@@ -5,7 +5,7 @@ import { defineCommand } from "../command.ts";
 import { openBase, usePrecision } from "../device.ts";
 import { fitGenerationTo, jobBudget } from "../jobs/memory.ts";
 import { recordedSettings, remakePairs } from "../jobs/regeneration.ts";
-import { readEmbedding } from "../jobs/training.ts";
+import { modelOf, readEmbedding } from "../jobs/training.ts";
 import generate from "./generate.ts";
 import * as shared from "./shared.ts";
 
@@ -56,7 +56,7 @@ export default defineCommand({
         "give --data and --train-run, and --masks and --model where the run had them",
       );
     }
-    const base = await openBase(model);
+    const base = await openBase(modelOf(trainRun, model));
     usePrecision(base.gpu, config.precision ?? "f32", context.log);
     const { embedding, sha256 } = await readEmbedding(trainRun, "train", base);
     const sizesOf = ({ guidance, guideFrom, sampler, reweighting }: typeof records[number]["settings"]) => ({

@@ -10,7 +10,7 @@ import { readJson } from "../jobs/files.ts";
 import { fitGenerationTo, jobBudget } from "../jobs/memory.ts";
 import { servePage } from "../jobs/page_server.ts";
 import { Studio } from "../jobs/studio.ts";
-import { readEmbedding } from "../jobs/training.ts";
+import { modelOf, readEmbedding } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
 
 export default defineCommand({
@@ -62,7 +62,7 @@ export default defineCommand({
     if (data === undefined) {
       throw new UserError("the training's data set is not where it was", "give its folder with --data");
     }
-    const base = await openBase(given.model ?? trained);
+    const base = await openBase(modelOf(trainRun, given.model ?? trained));
     const { path, embedding, sha256 } = await readEmbedding(trainRun, "train", base);
     const kinds = learnedKinds({ data, part, defect }, path, embedding.keys);
     // One picture at a time: it fits, or it is told before anyone has painted a mask.

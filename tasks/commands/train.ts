@@ -5,13 +5,19 @@ import { Inversion, spatialConfigOf } from "../../src/anomaly/inversion.ts";
 import { defectItems } from "../../src/anomaly/training_set.ts";
 import { promptTemplates } from "../../src/data/prompts.ts";
 import { defineCommand } from "../command.ts";
-import { openBase } from "../device.ts";
+import { openBase, openTrainableBase } from "../device.ts";
 import { UsageError } from "../errors.ts";
 import { openKinds, trainingSamples } from "../jobs/dataset.ts";
 import { fitTrainingTo, jobBudget } from "../jobs/memory.ts";
 import { encodeSurfaces, encodeViews, surfacesOf, train, unmasked } from "../jobs/training.ts";
 import { VALIDATION, validationSheet } from "../jobs/validation.ts";
 import * as shared from "./shared.ts";
+
+/** What is trained for how long where the flags do not say: embeddings alone, or the U-Net along. */
+const USUAL = { steps: 800, batch: 4 }, TUNED = { steps: 240, batch: 24 };
+
+/** How often the error counts on a defect where the U-Net is tuned. */
+const EMPHASIS = 5;
 
 export default defineCommand({
   name: "train",
@@ -40,6 +46,7 @@ export default defineCommand({
       latentMask: "official",
       augmentation: "official",
       window: "whole",
+      tune: false,
       surface: false,
       spatialEncoder: "official",
       officialBn: true,
@@ -52,8 +59,30 @@ export default defineCommand({
     }),
     officialSplit: shared.officialSplit,
     seed: shared.seed,
-    maxTrainSteps: shared.maxTrainSteps(800),
-    trainBatchSize: shared.trainBatchSize(4),
+    tune: {
+      type: "boolean",
+      description:
+        "Train the U-Net's weights along, a third of each batch on normal images, for defects that the base model cannot draw " +
+        "by words alone; the defect's tokens count in its mask only. The run then has a model/ of its own, which generate takes.",
+      default: false,
+    },
+    unetLearningRate: shared.learningRate(0.0004, "With --tune: step size for the U-Net's weights."),
+    maxTrainSteps: {
+      type: "integer",
+      unit: "steps",
+      description: "How long to train.",
+      otherwise: `${USUAL.steps}, with --tune ${TUNED.steps}`,
+      min: 1,
+      changeable: true,
+    },
+    trainBatchSize: {
+      type: "integer",
+      unit: "images",
+      description: "Images in one training step.",
+      otherwise: `${USUAL.batch}, with --tune ${TUNED.batch}`,
+      min: 1,
+      max: 256,
+    },
     learningRate: shared.learningRate(0.02, "Step size for the embeddings."),
     encoderLearningRate: shared.learningRate(0.0001, "Step size for the spatial encoder."),
     scaleLr: shared.scaleLr,
@@ -156,7 +185,13 @@ export default defineCommand({
     memory: { ...shared.memory, changeable: false },
   },
   examples: ["--data photos --out runs/photos", "--data mvtec --part wood --max-train-steps 2000 --out runs/wood"],
-  async run(options, context) {
+  async run(given, context) {
+    const usual = given.tune ? TUNED : USUAL;
+    const options = {
+      ...given,
+      maxTrainSteps: given.maxTrainSteps ?? usual.steps,
+      trainBatchSize: given.trainBatchSize ?? usual.batch,
+    };
     if (options.officialBn && options.spatialEncoder !== "official") {
       throw new UsageError(
         "--official-bn goes with --spatial-encoder official",
@@ -164,7 +199,14 @@ export default defineCommand({
       );
     }
     const withSurface = options.surface && options.augmentation !== "official";
-    const base = await openBase(options.model);
+    if (options.tune && !(withSurface && options.maskedLoss)) {
+      throw new UsageError(
+        "--tune learns the surfaces too, and what a defect's mask says",
+        "leave out --no-surface, --no-masked-loss and --augmentation official",
+      );
+    }
+    using owned = options.tune ? await openTrainableBase(options.model) : undefined;
+    const base = owned ?? await openBase(options.model);
     const kinds = openKinds(options), samples = await trainingSamples(kinds, context);
     const area = options.lossNormalization === "area";
     const spatial = spatialConfigOf(
@@ -178,6 +220,7 @@ export default defineCommand({
       tokens: options.numVectors,
       spatial,
       area,
+      tune: options.tune,
       kinds: kinds.length + (withSurface ? surfacesOf(kinds) : 0),
       validation: options.validationSteps ? { ...VALIDATION, batch: shown } : undefined,
     };
@@ -220,17 +263,23 @@ export default defineCommand({
       ...fitted,
       view,
       templates: promptTemplates,
+      tune: options.tune ? { learningRate: options.unetLearningRate, emphasis: EMPHASIS } : undefined,
     });
-    await train(inversion, {
-      label: "training",
-      checkpointingSteps: options.checkpointingSteps,
-      checkpointsTotalLimit: options.checkpointsTotalLimit,
-      patience: options.patience,
-      validationSteps: pictures ? options.validationSteps : 0,
-      validate: async (step) => {
-        const sheet = await validationSheet(base, await inversion.borrowed(), kinds, options, pictures);
-        await context.runFolder.write(`validation/step-${String(step).padStart(6, "0")}.png`, sheet);
+    await train(
+      inversion,
+      {
+        label: "training",
+        checkpointingSteps: options.checkpointingSteps,
+        checkpointsTotalLimit: options.checkpointsTotalLimit,
+        patience: options.patience,
+        validationSteps: pictures ? options.validationSteps : 0,
+        validate: async (step) => {
+          const sheet = await validationSheet(base, await inversion.borrowed(), kinds, options, pictures);
+          await context.runFolder.write(`validation/step-${String(step).padStart(6, "0")}.png`, sheet);
+        },
       },
-    }, context);
+      context,
+      owned,
+    );
   },
 });

@@ -4,10 +4,12 @@
  */
 
 import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { BaseModel } from "../../src/anomaly/base_model.ts";
 import { type AnomalyEmbedding, decodeEmbedding, encodeEmbedding } from "../../src/anomaly/embedding.ts";
-import type { Inversion, InversionItem } from "../../src/anomaly/inversion.ts";
+import type { Inversion, InversionItem, InversionSettings } from "../../src/anomaly/inversion.ts";
+import { isUnet } from "../../src/anomaly/inversion_graph.ts";
 import {
   type Augmentation,
   type defectItems,
@@ -22,7 +24,9 @@ import type { View } from "../../src/anomaly/windows.ts";
 import { loadImage } from "../../src/data/image.ts";
 import type { LatentMaskMode } from "../../src/diffusion/blend.ts";
 import { UserError } from "../../src/errors.ts";
+import { exportModel, type StoredOrRead } from "../../src/pretraining/export.ts";
 import { Random } from "../../src/random/philox.ts";
+import { openModelFolder } from "../../src/weights/folder.ts";
 import type { Context } from "../command.ts";
 import type { Kind } from "./dataset.ts";
 import { readProduct } from "./files.ts";
@@ -56,6 +60,38 @@ export async function readEmbedding(
     );
   }
   return { path, embedding, sha256: createHash("sha256").update(bytes).digest("hex") };
+}
+
+/** Folder of the base model that a training leaves where it tuned the U-Net. */
+const TUNED_MODEL = "model";
+
+/**
+ * The model folder that goes with a training: its own where it tuned the U-Net, else the given one.
+ * @param given by the user; the model that ships where undefined
+ */
+export function modelOf(trainRun: string, given: string | undefined): string | undefined {
+  const own = join(trainRun, TUNED_MODEL);
+  return existsSync(join(own, "config.json")) ? own : given;
+}
+
+/**
+ * Writes the base model with its U-Net as it was tuned into the run folder.
+ * @returns SHA-256 of its weights
+ */
+async function writeTunedModel(base: BaseModel, { steps, batch }: InversionSettings, { runFolder }: Context) {
+  const { folder, config } = base, tuned = await base.parameters.store(isUnet), path = runFolder.file(TUNED_MODEL);
+  const others = folder.names().filter((name) => !isUnet(name)).map((name): [string, StoredOrRead] => [name, {
+    shape: folder.info(name).shape,
+    data: () => folder.tensor(name).data,
+  }]);
+  exportModel(path, {
+    config: { ...config, training: { from: config.name, images: "training pairs and normal images", steps, batch } },
+    vocab: folder.vocab,
+    parameters: [new Map(others), tuned],
+    curves: [],
+  });
+  using written = openModelFolder(path);
+  return written.sha256;
 }
 
 /** One line of `loss.jsonl`: the mean loss of the steps since the line before. */
@@ -149,8 +185,11 @@ export interface TrainingRun {
   readonly patience?: number;
 }
 
-/** Trains to the end (or from the context's checkpoint on) and writes the embeddings. */
-export async function train(inversion: Inversion, run: TrainingRun, context: Context): Promise<void> {
+/**
+ * Trains to the end (or from the context's checkpoint on) and writes the embeddings.
+ * @param base where its U-Net is tuned
+ */
+export async function train(inversion: Inversion, run: TrainingRun, context: Context, base?: BaseModel): Promise<void> {
   const { runFolder, checkpoint, signal } = context, total = inversion.settings.steps;
   if (checkpoint) inversion.load(checkpoint.bytes, "checkpoint");
   const start = inversion.steps;
@@ -183,7 +222,9 @@ export async function train(inversion: Inversion, run: TrainingRun, context: Con
     if (until % run.checkpointingSteps === 0) await save();
   }
   await save();
-  await runFolder.write(EMBEDDINGS, encodeEmbedding(await inversion.embedding()));
+  const embedding = await inversion.embedding();
+  const model = base ? await writeTunedModel(base, inversion.settings, context) : embedding.model;
+  await runFolder.write(EMBEDDINGS, encodeEmbedding({ ...embedding, model }));
   progress.finish();
   losses.close();
   if (stop.reached) {
