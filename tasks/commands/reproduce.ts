@@ -141,6 +141,19 @@ export default defineCommand({
         "A further row in table2 and table3, beyond the paper: inspection networks that learn from controls too.",
       default: false,
     },
+    tune: {
+      type: "boolean",
+      description:
+        "A further row in table2 and table3, beyond the paper: the U-Net's weights are trained along (train --tune).",
+      default: false,
+    },
+    tuneSteps: {
+      type: "integer",
+      unit: "steps",
+      description: "With --tune: how long that takes.",
+      otherwise: "as in train",
+      min: 1,
+    },
     inception: {
       type: "string",
       value: "file",
@@ -159,7 +172,7 @@ export default defineCommand({
   ],
   async run(options, context) {
     const { table, data, part, seeds, inception, lpips, ...budget } = options;
-    const tables = tableSpecs(table, budget.controls), numbers = readSeeds(seeds);
+    const tables = tableSpecs(table, budget), numbers = readSeeds(seeds);
     if (tables.some(({ measure }) => measure === "generation")) {
       if (!inception && !lpips) {
         throw new UsageError(

@@ -13,8 +13,11 @@ import { encodeSurfaces, encodeViews, surfacesOf, train, unmasked } from "../job
 import { VALIDATION, validationSheet } from "../jobs/validation.ts";
 import * as shared from "./shared.ts";
 
-/** What is trained for how long where the flags do not say: embeddings alone, or the U-Net along. */
-const USUAL = { steps: 800, batch: 4 }, TUNED = { steps: 240, batch: 24 };
+/** How long embeddings are trained alone, and in which batches, where the flags do not say. */
+const USUAL = { steps: 800, batch: 4 };
+
+/** The same where the U-Net is trained along. */
+export const TUNED = { steps: 240, batch: 24 };
 
 /** How often the error counts on a defect where the U-Net is tuned. */
 const EMPHASIS = 5;

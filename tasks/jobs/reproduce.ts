@@ -17,6 +17,7 @@ import {
   toMarkdown,
 } from "../../src/report/tables.ts";
 import type { Context } from "../command.ts";
+import { TUNED } from "../commands/train.ts";
 import { type Kind, openKinds } from "./dataset.ts";
 import { generationFigures, type GenerationNetworks } from "./generation_figures.ts";
 import { shareData } from "./reproduce_share.ts";
@@ -263,6 +264,13 @@ function footing(
     }, ${sampler} with ${steps} steps, guidance ${guidanceScale} away from the learned surface`,
     "training of the generator": `${budget.trainSteps} steps of ${budget.trainBatchSize}, all kinds jointly, ` +
       `${budget.augmentedCopies} augmented views of each pair`,
+    ...(rows.some(({ recipe }) => recipe?.kind === "learned" && recipe.tune)
+      ? {
+        "the U-Net tuned":
+          `${budget.tuneSteps ?? TUNED.steps} steps of ${TUNED.batch}, a third of them normal images, ` +
+          "24 augmented views of each pair; the defect's text counts in its mask only",
+      }
+      : {}),
     inspection: inspection[measure],
     ...(rows.some(({ recipe }) => recipe?.kind === "detector")
       ? { detectors: "PatchCore on the base model's encoder, 10 % of the normal patches of each part" }

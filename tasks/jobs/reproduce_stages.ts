@@ -33,6 +33,8 @@ export interface Budget {
   /** Make controls of the whole method's pairs. */
   readonly controls: boolean;
   readonly trainSteps: number;
+  /** How long the U-Net is tuned; `train`'s own where left out. */
+  readonly tuneSteps?: number;
   readonly maskTrainSteps: number;
   readonly trainBatchSize: number;
   readonly augmentedCopies: number;
@@ -128,12 +130,14 @@ export function pairStages(
     const given = { ...trained, ...drawn, method: recipe.method };
     return [...stages, { command: baseline, folder: own, given }];
   }
-  const { maskedLoss = true, reweighting = true, numVectors, numSpatialVectors } = recipe;
+  const { maskedLoss = true, reweighting = true, tune = false, numVectors, numSpatialVectors } = recipe;
   const learned = `seed-${seed}/train/${trainingName(recipe)}`;
   const tokens = { ...(numVectors ? { numVectors } : {}), ...(numSpatialVectors ? { numSpatialVectors } : {}) };
   const { model } = budget;
+  // Tuning has a length, a batch and a number of views of its own.
+  const learning = tune ? { ...common, model, tune, maxTrainSteps: budget.tuneSteps } : { ...trained, maskedLoss };
   return [
-    { command: train, folder: learned, given: { ...trained, ...tokens, maskedLoss, validationSteps: 0 } },
+    { command: train, folder: learned, given: { ...learning, ...tokens, validationSteps: 0 } },
     ...stages,
     {
       command: generate,

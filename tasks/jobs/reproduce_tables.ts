@@ -26,6 +26,8 @@ export interface LearnedRecipe {
   readonly reweighting?: boolean;
   /** Whether the inspection network learns from the pairs' controls too; false where left out. */
   readonly controls?: boolean;
+  /** Whether the U-Net's weights are trained along; false where left out. */
+  readonly tune?: boolean;
   readonly numVectors?: number;
   readonly numSpatialVectors?: number;
   /** Share of each defect's pairs that is learned from, per cent; the first third where left out. */
@@ -43,8 +45,21 @@ const CONTROLLED: RowSpec = {
     "beyond the paper: half of the normal images that the network sees are controls of the pairs (`generate --controls`)",
 };
 
-/** Tables that it may stand in. */
-const CONTROLLED_TABLES: ReadonlySet<string> = new Set(["table2", "table3"]);
+/** The method on a U-Net that has learned along. */
+const TUNED: RowSpec = {
+  name: "AnomalyDiffusion, U-Net tuned",
+  recipe: { kind: "learned", tune: true, reweighting: false },
+  beyond: "beyond the paper: the U-Net's weights are trained along (`train --tune`), no attention re-weighting",
+};
+
+/** Tables in which rows beyond the paper may stand. */
+const EXTENDED: ReadonlySet<string> = new Set(["table2", "table3"]);
+
+/** Which rows beyond the paper are asked for. */
+export interface Beyond {
+  readonly controls?: boolean;
+  readonly tune?: boolean;
+}
 
 /** What is measured on a row's pairs. */
 export type Measure = "localisation" | "classifier" | "generation";
@@ -178,12 +193,13 @@ const specs: Readonly<Record<TableName, Omit<TableSpec, "name" | "title">>> = {
  * The tables by the names that a user gives, each once, in the paper's order.
  * @param names `table1` to `table12`
  */
-export function tableSpecs(names: readonly string[], controls = false): TableSpec[] {
+export function tableSpecs(names: readonly string[], { controls, tune }: Beyond = {}): TableSpec[] {
+  const beyond = [...controls ? [CONTROLLED] : [], ...tune ? [TUNED] : []];
   const wanted = new Set(names.map((name) => ALIASES[name] ?? name));
   return (Object.keys(specs) as TableName[]).filter((name) => wanted.has(name)).map((name) => {
     const printed = specs[name].numbers.map((number) => number).sort((a, b) => a - b);
     const label = `Table${printed.length > 1 ? "s" : ""} ${printed.join(" and ")}`;
-    const rows = controls && CONTROLLED_TABLES.has(name) ? [...specs[name].rows, CONTROLLED] : specs[name].rows;
+    const rows = EXTENDED.has(name) ? [...specs[name].rows, ...beyond] : specs[name].rows;
     return { name, title: `${label}: ${publishedTable(printed[0]).title}`, ...specs[name], rows };
   });
 }
@@ -229,9 +245,10 @@ export function inspectedName(recipe: Recipe): string {
 
 /** The same for what is trained: re-weighting comes in at generation only. */
 export function trainingName(
-  { maskedLoss = true, numVectors = 8, numSpatialVectors = 4, share }: LearnedRecipe,
+  { maskedLoss = true, tune = false, numVectors = 8, numSpatialVectors = 4, share }: LearnedRecipe,
 ): string {
   const words = ["anomalydiffusion"];
+  if (tune) words.push("tuned");
   if (!maskedLoss) words.push("no-masked-loss");
   if (numVectors !== 8 || numSpatialVectors !== 4) words.push(`${numSpatialVectors}+${numVectors}`);
   if (share !== undefined) words.push(`share-${share}`);

@@ -73,13 +73,14 @@ for (
 
 Deno.test("learning rates: 4 × 0.005 = 0.02 for the embeddings and for the encoder, to the end", () => {
   const official = complete(train.flags, { data: "d", parity: "official" });
-  assert.deepEqual(rates(official, official.learningRate, official.encoderLearningRate), {
+  assert.equal(official.trainBatchSize, 4);
+  assert.deepEqual(rates({ ...official, trainBatchSize: 4 }, official.learningRate, official.encoderLearningRate), {
     learningRate: 0.02,
     encoderLearningRate: 0.02,
     constantRate: true,
   });
   const usual = complete(train.flags, { data: "d" });
-  assert.deepEqual(rates(usual, usual.learningRate, usual.encoderLearningRate), {
+  assert.deepEqual(rates({ ...usual, trainBatchSize: 4 }, usual.learningRate, usual.encoderLearningRate), {
     learningRate: 0.02,
     encoderLearningRate: 0.0001,
     constantRate: false,
