@@ -26,7 +26,7 @@ import { openBase, openGpu } from "../tasks/device.ts";
 import { openKinds } from "../tasks/jobs/dataset.ts";
 import { maskGround, placedMask } from "../tasks/jobs/masks.ts";
 import { recordedSettings } from "../tasks/jobs/regeneration.ts";
-import { readEmbedding } from "../tasks/jobs/training.ts";
+import { modelOf, readEmbedding } from "../tasks/jobs/training.ts";
 import { benchEmbedding, pairSettings } from "./lib/cases_jobs.ts";
 import {
   deviation,
@@ -58,12 +58,14 @@ if (import.meta.main) {
   });
   const [count, seeds, reference, batch] = [values.count, values.seeds, values.reference, values.batch].map(Number);
   if (!(seeds >= 2)) throw new Error("a spread needs --seeds 2 or more");
-  const base = await openBase(undefined), gpu = await openGpu();
+  const trainRun = values["train-run"],
+    base = await openBase(trainRun && modelOf(trainRun, undefined)),
+    gpu = await openGpu();
   const kinds = openKinds({ data: values.data ?? partsFolder() });
   // Without a training run only the machinery is tried: an untrained embedding draws nothing of sense.
   let embedding: AnomalyEmbedding, chosen = kinds;
-  if (values["train-run"]) {
-    ({ embedding } = await readEmbedding(values["train-run"], "train", base));
+  if (trainRun) {
+    ({ embedding } = await readEmbedding(trainRun, "train", base));
     chosen = kinds.filter(({ key }) => embedding.keys.includes(key));
   } else {
     chosen = kinds.slice(0, 1);
@@ -107,8 +109,9 @@ if (import.meta.main) {
   const referenceWay: Way = { sampler: "ddim", steps: reference, eta: 1 };
   const references: { pairs: GeneratedPair[]; seconds: number }[] = [];
   for (let seed = 0; seed < seeds; seed++) references.push(await sample(referenceWay, seed));
-  const ode = await sample({ ...referenceWay, eta: 0 }, 0);
-  const drawn = references.map(({ pairs }) => pairs), bySeed = drawn.map(figuresOf);
+  // A seed that the reference did not have: with one of its own a way would start from that one's noise.
+  const own = seeds, ode = await sample({ ...referenceWay, eta: 0 }, own);
+  const drawn = references.map(({ pairs }) => pairs), bySeed = drawn.map(figuresOf), distances = seedDistances(drawn);
   const ways: Way[] = [
     { ...referenceWay, eta: 0 },
     ...list(values.ddim).flatMap((steps) => [0, 1].map((eta): Way => ({ sampler: "ddim", steps, eta }))),
@@ -117,13 +120,18 @@ if (import.meta.main) {
   ];
   const rows: Row[] = [];
   for (const [i, way] of ways.entries()) {
-    const { pairs, seconds } = i === 0 ? ode : await sample(way, 0), figures = figuresOf(pairs);
+    const { pairs, seconds } = i === 0 ? ode : await sample(way, own), figures = figuresOf(pairs);
+    const toReference = drawn.reduce((sum, other) => sum + pictureDistance(pairs, other), 0) / seeds;
     rows.push({
       way,
       seconds,
       ...figures,
-      off: deviation(figures, bySeed),
-      toReference: drawn.reduce((sum, other) => sum + pictureDistance(pairs, other), 0) / seeds,
+      off: {
+        changeInside: deviation(figures.changeInside, bySeed.map(({ changeInside }) => changeInside)),
+        changedShare: deviation(figures.changedShare, bySeed.map(({ changedShare }) => changedShare)),
+        distance: deviation(toReference, distances),
+      },
+      toReference,
       toOde: pictureDistance(pairs, ode.pairs),
     });
   }
@@ -138,7 +146,7 @@ if (import.meta.main) {
     settings: { ...same, guidance },
     reference: referenceWay,
     references: bySeed,
-    seedDistances: seedDistances(drawn),
+    seedDistances: distances,
     rows,
   };
   const table = fewStepsTable(result), file = join(values.out, `few-steps-${result.date.slice(0, 10)}`);

@@ -34,9 +34,8 @@ const pair = (inside: number, changeInside: number, changedShare: number): Gener
 Deno.test("few steps: figures are means, distances are inside the mask, deviations in those of the seeds", () => {
   assert.deepEqual(figuresOf([pair(0, 0.25, 1), pair(0, 0.75, 0)]), { changeInside: 0.5, changedShare: 0.5 });
   assert.equal(pictureDistance([pair(0, 0, 0), pair(51, 0, 0)], [pair(51, 0, 0), pair(51, 0, 0)]), 0.1);
-  const seeds = [1, 2, 3].map((n) => ({ changeInside: n / 10, changedShare: n / 4 }));
-  const { changeInside, changedShare } = deviation({ changeInside: 0.4, changedShare: 0.25 }, seeds);
-  assert.ok(Math.abs(changeInside - 2) < 1e-9 && Math.abs(changedShare + 1) < 1e-9);
+  assert.ok(Math.abs(deviation(0.4, [0.1, 0.2, 0.3]) - 2) < 1e-9);
+  assert.ok(Math.abs(deviation(0.25, [0.25, 0.5, 0.75]) + 1) < 1e-9);
 });
 
 Deno.test("few steps: a seed's distance is the mean to the others'", () => {
@@ -48,23 +47,23 @@ Deno.test("few steps: what holds is within the spread and as near as another see
   const row: Row = {
     way: { sampler: "dpm++2m", steps: 12, eta: 0 },
     ...{ seconds: 1, changeInside: 0.2, changedShare: 0.5, toReference: 0.3, toOde: 0.1 },
-    off: { changeInside: -1.5, changedShare: 0.5 },
+    off: { changeInside: -1.5, changedShare: 0.5, distance: 1.9 },
   };
-  const spread = { seedDistances: [0.2, 0.3] };
-  assert.equal(holds(row, spread), true);
-  assert.equal(holds({ ...row, toReference: 0.31 }, spread), false);
-  assert.equal(holds({ ...row, off: { changeInside: 0, changedShare: -2.1 } }, spread), false);
+  assert.equal(holds(row), true);
+  assert.equal(holds({ off: { ...row.off, distance: 2.1 } }), false);
+  assert.equal(holds({ off: { ...row.off, distance: -5 } }), true); // nearer than a seed
+  assert.equal(holds({ off: { ...row.off, changedShare: -2.1 } }), false);
   const result: FewSteps = {
     format: "anomalydiffusion-few-steps",
     ...{ date: "2026-01-02T00:00:00Z", adapter: "card", model: "small", pairs: 8, seeds: 2, guidance: 3 },
     reference: { sampler: "ddim", steps: 200, eta: 1 },
     references: [{ changeInside: 0.2, changedShare: 0.5 }, { changeInside: 0.3, changedShare: 0.6 }],
-    ...spread,
+    seedDistances: [0.2, 0.3],
     rows: [row],
   };
   const text = fewStepsTable(result);
   assert.ok(
-    text.includes("| dpm++2m, 12 steps | 20.0 % (-1.5 σ) | 50.0 % (0.5 σ) | 30.0 % | 10.0 % | 1.0 | yes |"),
+    text.includes("| dpm++2m, 12 steps | 20.0 % (-1.5 σ) | 50.0 % (0.5 σ) | 30.0 % (1.9 σ) | 10.0 % | 1.0 | yes |"),
     text,
   );
   assert.ok(text.includes("ddim η=1, 200 steps, 2 seeds: change inside 20.0 %, 30.0 %"), text);
