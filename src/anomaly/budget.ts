@@ -17,7 +17,7 @@ import { Parameters } from "../nn/parameters.ts";
 import { downsamplingFactor, type ModelConfig } from "../weights/config.ts";
 import { torchLayouts } from "../weights/rules.ts";
 import { type AutoencoderMode, autoencoderMode, decoderGraph, encoderGraph } from "./autoencoder_mode.ts";
-import { inversionGraph, type InversionSizes } from "./inversion_graph.ts";
+import { inversionGraph, type InversionSizes, isUnet } from "./inversion_graph.ts";
 import {
   prepareEffects,
   type SamplerSizes,
@@ -428,7 +428,10 @@ export function planTraining(
     ...hostBytes(
       config,
       base,
-      total(resident.optimiser),
+      total([
+        ...resident.optimiser,
+        ...sizes.tune ? [...base.variables.values()].filter(({ name }) => isUnet(name)) : [],
+      ]),
       pictures.length ? 3 * hostImages(config, pictures.at(-1)!) : 0,
     ),
     fits: peak <= budget,

@@ -57,6 +57,11 @@ export function withStatistics(embedding: AnomalyEmbedding, batch: boolean | und
   return { ...embedding, spatial: { ...spatial, config } };
 }
 
+/** What a sampler's sizes take from an embedding. */
+export function samplingSizes({ tokens, spatial, regions }: AnomalyEmbedding) {
+  return { tokens, spatial: spatial?.config, regions };
+}
+
 const PREFIX = "embeddings.";
 
 /** An embedding whose spatial encoder may be read tensor by tensor while it is written: the official one has 1.4 GB. */

@@ -236,13 +236,21 @@ export class Inversion implements Disposable {
     return this.#program.report;
   }
 
-  /** Kind of picture `b` of a batch: any, but surfaces in the last third of it where the U-Net is tuned. */
+  /** Kind of picture `b` of a batch: any, but surfaces in the last third of it, or one of them, where the U-Net is tuned. */
   #drawKind(random: Random, b: number): number {
     const { tune, batch } = this.settings;
     if (!tune) return random.integer(0, this.keys.length);
-    const surfaces = b >= Math.ceil(batch * (1 - SURFACE_SHARE));
+    const surfaces = batch > 1
+      ? b >= batch - Math.max(1, Math.round(SURFACE_SHARE * batch))
+      : random.chance(SURFACE_SHARE);
     const kinds = this.keys.map((_, kind) => kind).filter((kind) => isSurface(this.keys[kind]) === surfaces);
     return random.pick(kinds);
+  }
+
+  /** Kinds of the pictures of a step, in their order. */
+  drawn(step: number): string[] {
+    const { ids } = this.#feed(step), { tokens } = this.settings;
+    return Array.from({ length: ids.length / tokens }, (_, b) => this.keys[ids[b * tokens] / tokens]);
   }
 
   /** What step `step` is trained on; depends on (seed, step) only. */

@@ -14,7 +14,7 @@ import { Parameters } from "../nn/parameters.ts";
 import { Random } from "../random/philox.ts";
 import { torchLayouts } from "../weights/rules.ts";
 import type { BaseModel, Prompt } from "./base_model.ts";
-import type { AnomalyEmbedding } from "./embedding.ts";
+import { type AnomalyEmbedding, samplingSizes } from "./embedding.ts";
 import type { GuideFrom } from "./surface.ts";
 import {
   disposeState,
@@ -88,8 +88,8 @@ export class Sampler implements Disposable {
     this.#base = base;
     this.#settings = settings;
     const { config, parameters, gpu } = base, { spatial } = embedding;
-    const { tokens, regions } = embedding, sizes = { ...settings, tokens, regions, spatial: spatial?.config };
-    this.#regions = regions === true;
+    const sizes = { ...settings, ...samplingSizes(embedding) };
+    this.#regions = embedding.regions === true;
     this.#state = samplerState(config, sizes);
     this.#tokens = embedding.tokens;
     this.#spatialTokens = spatial?.config.tokens ?? 0;
@@ -179,11 +179,13 @@ export class Sampler implements Disposable {
   ): Record<string, Float32Array> {
     const { guidance, guideFrom } = this.#settings, { maxLength, width } = this.#base.config.text;
     const guided = guidance !== 1, fromSurface = guideFrom === "surface";
+    const surface = (job: SampleJob) => {
+      if (!job.surface) throw new Error(`${job.stream}: the surface's tokens are missing`);
+      return job.surface;
+    };
     return {
       ...(guided && !fromSurface ? { empty: join(maxLength * width, () => this.#base.prompt("").words) } : {}),
-      ...(this.#regions || (guided && fromSurface)
-        ? { surface: join(this.#tokens * width, (job) => job.surface) }
-        : {}),
+      ...(this.#regions || (guided && fromSurface) ? { surface: join(this.#tokens * width, surface) } : {}),
     };
   }
 

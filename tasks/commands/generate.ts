@@ -1,14 +1,14 @@
 /** `generate`: image-mask pairs by blended latent diffusion with adaptive attention re-weighting (paper section 3.3). */
 import { planGeneration } from "../../src/anomaly/budget.ts";
-import { withStatistics } from "../../src/anomaly/embedding.ts";
+import { samplingSizes, withStatistics } from "../../src/anomaly/embedding.ts";
 import { guideFromOf } from "../../src/anomaly/surface.ts";
 import { UserError } from "../../src/errors.ts";
 import { defineCommand } from "../command.ts";
-import { openBase, usePrecision } from "../device.ts";
+import { usePrecision } from "../device.ts";
 import { learnedKinds } from "../jobs/dataset.ts";
 import { fitGenerationTo, jobBudget } from "../jobs/memory.ts";
 import { makePairs } from "../jobs/pairs.ts";
-import { modelOf, readEmbedding } from "../jobs/training.ts";
+import { openTrainedBase, readEmbedding } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
 
 /** Images that show what the seed changes, and from how many pairs on they are worth their time. */
@@ -43,7 +43,7 @@ export default defineCommand({
       otherwise: "the real training masks, cropped, moved and rotated",
     },
     emptyMasks: shared.emptyMasks,
-    model: shared.model,
+    model: { ...shared.model, otherwise: "the training's own where it tuned one, else the small model that ships" },
     part: shared.part,
     defect: shared.defect,
     parity: shared.parity(() => ({
@@ -185,7 +185,8 @@ export default defineCommand({
     "--data photos --train-run runs/photos --masks runs/masks --guidance-scale 4 --out runs/pairs",
   ],
   async run(options, context) {
-    const base = await openBase(modelOf(options.trainRun, options.model));
+    using opened = await openTrainedBase(options.trainRun, options.model, context);
+    const { base } = opened;
     usePrecision(base.gpu, options.precision, context.log);
     const { path, embedding: read, sha256 } = await readEmbedding(options.trainRun, "train", base);
     const embedding = withStatistics(read, options.officialBn);
@@ -204,8 +205,7 @@ export default defineCommand({
       guideFrom,
       sampler: options.sampler,
       reweighting: options.reweighting,
-      tokens: embedding.tokens,
-      spatial: embedding.spatial?.config,
+      ...samplingSizes(embedding),
     };
     const budget = await jobBudget(options.memory, base.gpu, () => planGeneration(base.config, sampling));
     const batch = fitGenerationTo(budget, base.config, sampling, base.gpu.device, context);

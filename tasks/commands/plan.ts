@@ -70,6 +70,7 @@ export default defineCommand({
       max: 4096,
     },
     train: { type: "boolean", description: "Plan a training instead of a generation.", default: false },
+    tune: { type: "boolean", description: "With --train: of a training that tunes the U-Net.", default: false },
     memory: shared.memory,
     guidanceScale: shared.guidanceScale(2),
     steps: shared.steps(50),
@@ -123,7 +124,7 @@ export default defineCommand({
     const job = options.train
       ? planTraining(
         config,
-        { ...sizes, area: true, kinds: options.kinds, validation: VALIDATION },
+        { ...sizes, area: true, kinds: options.kinds, validation: VALIDATION, tune: options.tune },
         budget,
         undefined,
         binding,

@@ -129,7 +129,7 @@ export default defineCommand({
       {
         open: (side) =>
           data ? folderImages(data, side, shown(side)) : proceduralImages(seed, options.proceduralImages, side),
-        whose: data ? "of the user's" : "procedural ones",
+        whose: data ? views ? "views of the user's" : "of the user's" : "procedural ones",
         newWords: data !== undefined,
       },
       {

@@ -1,11 +1,12 @@
 /** `regenerate`: pairs of a manifest made again, and held against those that are there. */
 import { planGeneration } from "../../src/anomaly/budget.ts";
+import { samplingSizes } from "../../src/anomaly/embedding.ts";
 import { UserError } from "../../src/errors.ts";
 import { defineCommand } from "../command.ts";
-import { openBase, usePrecision } from "../device.ts";
+import { usePrecision } from "../device.ts";
 import { fitGenerationTo, jobBudget } from "../jobs/memory.ts";
 import { recordedSettings, remakePairs } from "../jobs/regeneration.ts";
-import { modelOf, readEmbedding } from "../jobs/training.ts";
+import { openTrainedBase, readEmbedding } from "../jobs/training.ts";
 import generate from "./generate.ts";
 import * as shared from "./shared.ts";
 
@@ -56,12 +57,13 @@ export default defineCommand({
         "give --data and --train-run, and --masks and --model where the run had them",
       );
     }
-    const base = await openBase(modelOf(trainRun, model));
+    using opened = await openTrainedBase(trainRun, model, context);
+    const { base } = opened;
     usePrecision(base.gpu, config.precision ?? "f32", context.log);
     const { embedding, sha256 } = await readEmbedding(trainRun, "train", base);
     const sizesOf = ({ guidance, guideFrom, sampler, reweighting }: typeof records[number]["settings"]) => ({
-      ...{ batch: batchSize, guidance, guideFrom, sampler, reweighting, tokens: embedding.tokens },
-      spatial: embedding.spatial?.config,
+      ...{ batch: batchSize, guidance, guideFrom, sampler, reweighting },
+      ...samplingSizes(embedding),
     });
     const budget = await jobBudget(
       memory,

@@ -1,16 +1,16 @@
 /** `serve`: a local page on which masks are painted and defects appear in them. */
 import { join } from "node:path";
 import { planGeneration } from "../../src/anomaly/budget.ts";
+import { samplingSizes } from "../../src/anomaly/embedding.ts";
 import { guideFromOf } from "../../src/anomaly/surface.ts";
 import { UserError } from "../../src/errors.ts";
 import { defineCommand } from "../command.ts";
-import { openBase } from "../device.ts";
 import { dataOf, learnedKinds } from "../jobs/dataset.ts";
 import { readJson } from "../jobs/files.ts";
 import { fitGenerationTo, jobBudget } from "../jobs/memory.ts";
 import { servePage } from "../jobs/page_server.ts";
 import { Studio } from "../jobs/studio.ts";
-import { modelOf, readEmbedding } from "../jobs/training.ts";
+import { openTrainedBase, readEmbedding } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
 
 export default defineCommand({
@@ -62,14 +62,15 @@ export default defineCommand({
     if (data === undefined) {
       throw new UserError("the training's data set is not where it was", "give its folder with --data");
     }
-    const base = await openBase(modelOf(trainRun, given.model ?? trained));
+    using opened = await openTrainedBase(trainRun, given.model ?? trained, context);
+    const { base } = opened;
     const { path, embedding, sha256 } = await readEmbedding(trainRun, "train", base);
     const kinds = learnedKinds({ data, part, defect }, path, embedding.keys);
     // One picture at a time: it fits, or it is told before anyone has painted a mask.
     const guideFrom = guideFromOf(embedding, kinds.map(({ key }) => key));
     const sizes = {
       ...{ batch: 1, guidance: guidanceScale, guideFrom, sampler, reweighting: "official" as const },
-      ...{ tokens: embedding.tokens, spatial: embedding.spatial?.config },
+      ...samplingSizes(embedding),
     };
     const budget = await jobBudget(given.memory, base.gpu, () => planGeneration(base.config, sizes));
     fitGenerationTo(budget, base.config, sizes, base.gpu.device, context);

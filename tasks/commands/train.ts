@@ -208,6 +208,13 @@ export default defineCommand({
         "leave out --no-surface, --no-masked-loss and --augmentation official",
       );
     }
+    const { lossNormalization, lrScheduler, scaleLr } = options;
+    if (options.tune && (lossNormalization !== "area" || lrScheduler !== "fall" || scaleLr)) {
+      throw new UsageError(
+        "--tune has a loss and rates of its own",
+        "leave out --loss-normalization, --lr-scheduler and --scale-lr",
+      );
+    }
     using owned = options.tune ? await openTrainableBase(options.model) : undefined;
     const base = owned ?? await openBase(options.model);
     const kinds = openKinds(options), samples = await trainingSamples(kinds, context);

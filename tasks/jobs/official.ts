@@ -153,6 +153,12 @@ export async function exportOfficial({ from, out, model }: ExportFlags, context:
       "train with --spatial-encoder official",
     );
   }
+  if (embedding.regions) {
+    throw new UserError(
+      `${path} belongs to a U-Net that was tuned, which the official code does not know`,
+      "train without --tune",
+    );
+  }
   let placeholder = BERT_PLACEHOLDER;
   if (model) {
     using folder = openModelFolder(model);

@@ -60,7 +60,7 @@ export interface UnetStageSettings extends StageSettings {
 }
 
 /** What both stages work on. */
-export interface Job {
+interface Job {
   readonly config: ModelConfig;
   readonly vocab: readonly string[];
   readonly images: TrainingImages;
@@ -82,7 +82,7 @@ export interface Pictures {
 }
 
 /** Reads what a run works on: settings of the networks, vocabulary, pictures. */
-export async function prepare(
+async function prepare(
   resolution: number | undefined,
   pictures: Pictures,
   start: ModelFolder | undefined,
@@ -113,7 +113,7 @@ function shippedVocab(): string[] {
 }
 
 /** Parameters of the starting model that the autoencoder's stage leaves as they are. */
-export function othersOf(start: ModelFolder | undefined): Map<string, Stored> {
+function othersOf(start: ModelFolder | undefined): Map<string, Stored> {
   const names = start?.names().filter((name) => !isAutoencoder(name)) ?? [];
   return new Map(names.map((name) => [name, start!.tensor(name)]));
 }
@@ -132,7 +132,7 @@ function describe(context: Context, what: string, parameters: Parameters, { repo
  * Trains the autoencoder, or takes that of the starting model or of an earlier call.
  * @param options undefined to take the starting model's as it is
  */
-export async function autoencoderStage(
+async function autoencoderStage(
   gpu: Gpu,
   job: Job,
   seed: number,
@@ -182,7 +182,7 @@ export async function autoencoderStage(
 }
 
 /** Trains U-Net and text tower; their averaged weights. */
-export async function unetStage(
+async function unetStage(
   gpu: Gpu,
   job: Job,
   autoencoder: Parameters,

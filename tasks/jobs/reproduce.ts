@@ -17,7 +17,7 @@ import {
   toMarkdown,
 } from "../../src/report/tables.ts";
 import type { Context } from "../command.ts";
-import { TUNED } from "../commands/train.ts";
+import train, { TUNED } from "../commands/train.ts";
 import { type Kind, openKinds } from "./dataset.ts";
 import { generationFigures, type GenerationNetworks } from "./generation_figures.ts";
 import { shareData } from "./reproduce_share.ts";
@@ -268,7 +268,7 @@ function footing(
       ? {
         "the U-Net tuned":
           `${budget.tuneSteps ?? TUNED.steps} steps of ${TUNED.batch}, a third of them normal images, ` +
-          "24 augmented views of each pair; the defect's text counts in its mask only",
+          `${train.flags.augmentedCopies.default} augmented views of each pair; the defect's text counts in its mask only`,
       }
       : {}),
     inspection: inspection[measure],

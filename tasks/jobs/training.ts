@@ -6,7 +6,7 @@
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import type { BaseModel } from "../../src/anomaly/base_model.ts";
+import { BaseModel } from "../../src/anomaly/base_model.ts";
 import { type AnomalyEmbedding, decodeEmbedding, encodeEmbedding } from "../../src/anomaly/embedding.ts";
 import type { Inversion, InversionItem, InversionSettings } from "../../src/anomaly/inversion.ts";
 import { isUnet } from "../../src/anomaly/inversion_graph.ts";
@@ -25,9 +25,11 @@ import { loadImage } from "../../src/data/image.ts";
 import type { LatentMaskMode } from "../../src/diffusion/blend.ts";
 import { UserError } from "../../src/errors.ts";
 import { exportModel, type StoredOrRead } from "../../src/pretraining/export.ts";
+import { bytesOf } from "../../src/graph/tensor.ts";
 import { Random } from "../../src/random/philox.ts";
 import { openModelFolder } from "../../src/weights/folder.ts";
 import type { Context } from "../command.ts";
+import { openBase, openGpu } from "../device.ts";
 import type { Kind } from "./dataset.ts";
 import { readProduct } from "./files.ts";
 
@@ -56,7 +58,7 @@ export async function readEmbedding(
   if (embedding.model !== base.sha256) {
     throw new UserError(
       `${path} was trained on another base model`,
-      "give the --model of that training, or train again on this one",
+      "give the --model of that training, go on with it by train --resume where it tunes, or train again on this one",
     );
   }
   return { path, embedding, sha256: createHash("sha256").update(bytes).digest("hex") };
@@ -74,12 +76,52 @@ export function modelOf(trainRun: string, given: string | undefined): string | u
   return existsSync(join(own, "config.json")) ? own : given;
 }
 
+/** The base model of a training; dispose of it in the end, which closes a training's own. */
+export async function openTrainedBase(
+  trainRun: string,
+  given: string | undefined,
+  { log }: Pick<Context, "log">,
+): Promise<{ readonly base: BaseModel } & Disposable> {
+  const path = modelOf(trainRun, given);
+  if (path === given) return { base: await openBase(given), [Symbol.dispose]() {} };
+  if (given !== undefined) log(`the training tuned its U-Net: ${path} is taken, which came of ${given}`);
+  const base = new BaseModel(await openGpu(), path!);
+  return { base, [Symbol.dispose]: () => base[Symbol.dispose]() };
+}
+
+/** Weights that are read from the device at once, in bytes. */
+const READ_BYTES = 2 ** 27;
+
+/** The tuned U-Net's weights as they are kept, in halves; a part is read at a time. */
+async function tunedWeights({ parameters }: BaseModel): Promise<Map<string, StoredOrRead>> {
+  const groups: Set<string>[] = [];
+  let bytes = Infinity;
+  for (const [name, variable] of parameters.variables) {
+    const own = name.replace(/\[\d+:\d+\]$/, ""); // the blocks of a matrix are read together
+    if (!isUnet(name) || groups.at(-1)?.has(own)) continue;
+    bytes += bytesOf(variable);
+    if (bytes > READ_BYTES) {
+      groups.push(new Set());
+      bytes = bytesOf(variable);
+    }
+    groups.at(-1)!.add(own);
+  }
+  const weights = new Map<string, StoredOrRead>();
+  for (const group of groups) {
+    for (const [name, { shape, data }] of await parameters.store((name) => group.has(name))) {
+      const halves = new Float16Array(data);
+      weights.set(name, { shape, data: () => new Float32Array(halves) });
+    }
+  }
+  return weights;
+}
+
 /**
  * Writes the base model with its U-Net as it was tuned into the run folder.
  * @returns SHA-256 of its weights
  */
 async function writeTunedModel(base: BaseModel, { steps, batch }: InversionSettings, { runFolder }: Context) {
-  const { folder, config } = base, tuned = await base.parameters.store(isUnet), path = runFolder.file(TUNED_MODEL);
+  const { folder, config } = base, tuned = await tunedWeights(base), path = runFolder.file(TUNED_MODEL);
   const others = folder.names().filter((name) => !isUnet(name)).map((name): [string, StoredOrRead] => [name, {
     shape: folder.info(name).shape,
     data: () => folder.tensor(name).data,

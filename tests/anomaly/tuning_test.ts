@@ -1,6 +1,7 @@
 /** Embeddings and the U-Net learned together: what changes, what is drawn, and that it goes on bit for bit. */
 import assert from "node:assert/strict";
 import { BaseModel } from "../../src/anomaly/base_model.ts";
+import { planTraining } from "../../src/anomaly/budget.ts";
 import { Inversion, type InversionItem, type InversionSettings } from "../../src/anomaly/inversion.ts";
 import { isUnet } from "../../src/anomaly/inversion_graph.ts";
 import { Sampler } from "../../src/anomaly/sampler.ts";
@@ -79,6 +80,36 @@ test("tuning: saved and loaded it goes on bit for bit, and in parts it learns th
   // Adam divides by the gradient's size: where that is next to nothing, its sign is rounding's. Most must agree.
   const parts = await table({ parts: 2 });
   assert.ok(relativeL2(parts[0], whole[0]) < 1e-3, `embeddings ${relativeL2(parts[0], whole[0])}`);
+});
+
+test("tuning takes what is planned, and each of its programs is within 10 % of its lower bound", async () => {
+  using own = await Gpu.open();
+  using base = new BaseModel(own, folder, "f32");
+  await base.encode(Array.from({ length: 4 }, () => new Float32Array(3 * base.side ** 2)));
+  using inversion = new Inversion(base, items(base), settings);
+  await inversion.advance(2);
+  const { phases, devicePeak, hostPeak } = planTraining(base.config, {
+    ...{ batch: 6, tokens: 2, area: true, kinds: 3, tune: true },
+  });
+  const staging = phases.reduce((sum, { device }) => sum + device.staging, 0);
+  const share = own.peakBytes / (devicePeak - staging);
+  assert.ok(share > 0.95 && share <= 1, `${own.peakBytes} of ${devicePeak} bytes, ${staging} of them not counted`);
+  for (const { name, device: { activations }, lowerBound } of phases) {
+    assert.ok(activations >= lowerBound && activations <= 1.1 * lowerBound, `${name}: ${activations}, ${lowerBound}`);
+  }
+  const saved = (await inversion.save()).length; // the checkpoint from which a run goes on is read whole
+  assert.ok(hostPeak >= saved, `${hostPeak} bytes on the host, a checkpoint has ${saved}`);
+});
+
+test("a third of each batch are surfaces, one of two, and one of three pictures where there is one a batch", async () => {
+  using base = open();
+  for (const [batch, expected] of [[6, 2], [2, 1], [1, 1 / 3]]) {
+    using inversion = new Inversion(base, items(base), { ...settings, batch, steps: 60 });
+    const drawn = Array.from({ length: 60 }, (_, step) => inversion.drawn(step)).flat();
+    const surfaces = drawn.filter((key) => key === "a+good").length / 60;
+    assert.ok(Math.abs(surfaces - expected) < (batch === 1 ? 0.15 : 1e-9), `${surfaces} of ${batch}`);
+    assert.ok(drawn.includes("a+b") && drawn.includes("a+c"));
+  }
 });
 
 test("tuning: without a surface it is refused", () => {

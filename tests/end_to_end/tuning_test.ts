@@ -46,7 +46,8 @@ test("train --tune: dies again and again, and ends with the same bytes", async (
 });
 
 test("generate and regenerate take the training's own model", async () => {
-  await shop.good(`${PAIRS} --out @pairs`);
+  const { err } = await shop.good(`${PAIRS} --out @pairs`);
+  assert.match(err, /the training tuned its U-Net: .*run.model is taken, which came of .*model/);
   const [record] = Deno.readTextFileSync(shop.file("pairs/manifest.jsonl")).split("\n");
   using own = openModelFolder(shop.file("run/model"));
   assert.equal(JSON.parse(record).model, own.sha256);
@@ -56,9 +57,21 @@ test("generate and regenerate take the training's own model", async () => {
 });
 
 test("--tune with what it cannot learn from is wrong usage", async () => {
-  for (const flag of ["--no-surface", "--no-masked-loss", "--augmentation official"]) {
+  for (
+    const flag of [
+      ...["--no-surface", "--no-masked-loss", "--augmentation official"],
+      ...["--scale-lr", "--lr-scheduler constant", "--loss-normalization official"],
+    ]
+  ) {
     const { code, err } = await shop.run(`${TRAIN} ${flag} --out @wrong`);
     assert.equal(code, 2, err);
-    assert.match(err, /--tune learns the surfaces too/);
+    assert.match(err, /--tune (learns the surfaces too|has a loss and rates of its own)/);
   }
+});
+
+test("the official code cannot take what belongs to a tuned U-Net", async () => {
+  await shop.good(`${TRAIN} --max-train-steps 1 --spatial-encoder official --validation-steps 0 --out @official`);
+  const { code, err } = await shop.run("import --from @official --to official --out @exported");
+  assert.equal(code, 1, err);
+  assert.match(err, /belongs to a U-Net that was tuned/);
 });

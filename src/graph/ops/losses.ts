@@ -43,7 +43,7 @@ export interface MaskedMseOptions {
  * Mean of (m · (prediction − target))²: the error inside the mask.
  * @param prediction [B, H, W, C]
  * @param target [B, H, W, C]
- * @param mask [B, H, W, 1], in [0, 1]; an image with an empty mask adds nothing
+ * @param mask [B, H, W, 1], in [0, 1], or roots of weights where nothing is divided by its area; an image with an empty mask adds nothing
  * @returns [1]
  * @example
  * ```ts
