@@ -10,11 +10,14 @@ import { VERSION } from "../version.ts";
 import generate from "./generate.ts";
 import generateMasks from "./generate_masks.ts";
 import * as shared from "./shared.ts";
-import train from "./train.ts";
+import train, { TUNED } from "./train.ts";
 import trainMasks from "./train_masks.ts";
 
 /** Augmented views of each training pair: enough for a few hundred steps. */
 const COPIES = 12;
+
+/** How long embeddings are trained alone, in which batches, and how long where the U-Net is trained along. */
+const STEPS = 240, BATCH = 4, TUNED_STEPS = 70;
 
 /** Shown where no part is named: of its two defects one is plain to see and one is faint. */
 const PART = "metal";
@@ -76,7 +79,19 @@ export default defineCommand({
       max: 1000,
       changeable: true,
     },
-    maxTrainSteps: { ...shared.maxTrainSteps(240), description: "How long to train the embeddings and the encoder." },
+    tune: {
+      type: "boolean",
+      description: "Train the U-Net's weights along with the embeddings and the encoder.",
+      default: true,
+    },
+    maxTrainSteps: {
+      type: "integer",
+      unit: "steps",
+      description: "How long to train them.",
+      otherwise: `${TUNED_STEPS}, with --no-tune ${STEPS}`,
+      min: 1,
+      changeable: true,
+    },
     maskTrainSteps: {
       type: "integer",
       unit: "steps",
@@ -85,7 +100,14 @@ export default defineCommand({
       min: 1,
       changeable: true,
     },
-    trainBatchSize: shared.trainBatchSize(4),
+    trainBatchSize: {
+      type: "integer",
+      unit: "images",
+      description: "Images in one training step.",
+      otherwise: `${BATCH}, where the U-Net is trained along ${TUNED.batch}`,
+      min: 1,
+      max: 256,
+    },
     batchSize: shared.batchSize,
     sampler: { ...shared.sampler, default: "dpm++sde" },
     steps: shared.steps(16),
@@ -109,23 +131,24 @@ export default defineCommand({
     }
     const kinds = everything.filter((kind) => part.includes(kind.part.name));
     const folder = (name: string) => context.runFolder.file(name);
-    const { model, seed, count, batchSize, steps, sampler, reweighting } = options;
+    const { model, seed, count, batchSize, steps, sampler, reweighting, tune } = options;
+    const { maxTrainSteps = tune ? TUNED_STEPS : STEPS, trainBatchSize } = options;
     const common = { data, part, model, seed };
-    const trained = { ...common, trainBatchSize: options.trainBatchSize, validationSteps: 0, augmentedCopies: COPIES };
+    const trained = { ...common, validationSteps: 0, augmentedCopies: COPIES };
     const sampled = { ...common, count, batchSize, steps, sampler };
     const stages: Stage[] = [
       {
         command: train,
         folder: STAGES.train,
-        amount: options.maxTrainSteps,
-        given: { ...trained, maxTrainSteps: options.maxTrainSteps },
+        amount: maxTrainSteps,
+        given: { ...trained, tune, maxTrainSteps, trainBatchSize: trainBatchSize ?? (tune ? TUNED.batch : BATCH) },
         users: [STAGES.pairs],
       },
       {
         command: trainMasks,
         folder: STAGES.trainMasks,
         amount: options.maskTrainSteps,
-        given: { ...trained, maxTrainSteps: options.maskTrainSteps },
+        given: { ...trained, maxTrainSteps: options.maskTrainSteps, trainBatchSize: trainBatchSize ?? BATCH },
         users: [STAGES.masks, STAGES.pairs],
       },
       {
@@ -154,10 +177,10 @@ export default defineCommand({
     ];
     for (const one of stages) await stage(one, context);
     const base = await openBase(model);
-    const { maxTrainSteps, maskTrainSteps, trainBatchSize, guidanceScale } = options;
+    const { maskTrainSteps, guidanceScale } = options;
     const settings = {
       part: part.join(", "),
-      ...{ seed, maxTrainSteps, maskTrainSteps, trainBatchSize, count, sampler, steps, guidanceScale, reweighting },
+      ...{ seed, tune, maxTrainSteps, maskTrainSteps, count, sampler, steps, guidanceScale, reweighting },
     };
     const footer = `anomalydiffusion ${VERSION}`;
     await context.runFolder.write(
