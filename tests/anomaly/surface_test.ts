@@ -48,15 +48,18 @@ Deno.test("views of a surface: windows anywhere in a normal image, of the size t
   const mask = new Float32Array(32 * 32).fill(1), masks = new Map([["a+good", [mask]]]);
   const options = { seed: 3, view: { window: "mask", zoom: 2 } as const };
   const items = await surfaceItems(fake, images, masks, options);
-  const centres = items.map(({ key, moments, latentMask, mask: own }) => {
-    assert.deepEqual([key, own, latentMask.length, latentMask.every((v) => v === 1)], ["a+good", mask, 64, true]);
-    const [x, y] = [0, 1].map((c) => moments.filter((_, i) => i % 3 === c));
-    // A window of 16 pixels, 15 % more or less, turned: of 128 columns and 96 rows.
-    const extent = (v: Float32Array, size: number) => (Math.max(...v) - Math.min(...v)) / 2 * (size - 1);
-    assert.ok(extent(x, 128) > 8 && extent(x, 128) < 27, `${extent(x, 128)} columns`);
-    assert.ok(extent(y, 96) > 8 && extent(y, 96) < 27, `${extent(y, 96)} rows`);
-    return x.reduce((sum, v) => sum + v, 0) / x.length;
-  });
+  const extents: number[] = [],
+    centres = items.map(({ key, moments, latentMask, mask: own }) => {
+      assert.deepEqual([key, own, latentMask.length, latentMask.every((v) => v === 1)], ["a+good", mask, 64, true]);
+      const [x, y] = [0, 1].map((c) => moments.filter((_, i) => i % 3 === c));
+      // A window of 16 to 32 pixels, 15 % more or less, turned: of 128 columns and 96 rows.
+      const extent = (v: Float32Array, size: number) => (Math.max(...v) - Math.min(...v)) / 2 * (size - 1);
+      assert.ok(extent(x, 128) > 8 && extent(x, 128) < 50, `${extent(x, 128)} columns`);
+      assert.ok(extent(y, 96) > 8 && extent(y, 96) < 50, `${extent(y, 96)} rows`);
+      extents.push(extent(x, 128));
+      return x.reduce((sum, v) => sum + v, 0) / x.length;
+    });
+  assert.ok(Math.min(...extents) < 22 && Math.max(...extents) > 28, `all of one size: ${extents}`);
   assert.ok(Math.min(...centres) < -0.5 && Math.max(...centres) > 0.5, `all in one place: ${centres}`);
   assert.deepEqual(await surfaceItems(fake, images, masks, options), items);
   assert.deepEqual(await surfaceItems(fake, images.slice(0, 5), masks, options), items.slice(0, 5));
