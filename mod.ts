@@ -112,7 +112,13 @@ export {
   type PairSettings,
   type SampledMask,
 } from "./src/anomaly/generate.ts";
-export { Inversion, type InversionItem, type InversionSettings, type SpatialInit } from "./src/anomaly/inversion.ts";
+export {
+  Inversion,
+  type InversionItem,
+  type InversionSettings,
+  type SpatialInit,
+  type TuneSettings,
+} from "./src/anomaly/inversion.ts";
 export { limitsOf, type MaskLimits, partRegion, placeMask, refusal } from "./src/anomaly/masks.ts";
 export type { ReweightingForm, SamplerSettings } from "./src/anomaly/sampler.ts";
 export {

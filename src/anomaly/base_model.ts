@@ -80,8 +80,8 @@ export class BaseModel implements Disposable {
   }
 
   /** The folder that it was read from. */
-  get folder(): ModelFolder {
-    return this.#folder;
+  get path(): string {
+    return this.#folder.path;
   }
 
   /** SHA-256 of the weights: says in a manifest which model made an image. */

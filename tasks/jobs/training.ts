@@ -121,7 +121,8 @@ async function tunedWeights({ parameters }: BaseModel): Promise<Map<string, Stor
  * @returns SHA-256 of its weights
  */
 async function writeTunedModel(base: BaseModel, { steps, batch }: InversionSettings, { runFolder }: Context) {
-  const { folder, config } = base, tuned = await tunedWeights(base), path = runFolder.file(TUNED_MODEL);
+  using folder = openModelFolder(base.path);
+  const { config } = base, tuned = await tunedWeights(base), path = runFolder.file(TUNED_MODEL);
   const others = folder.names().filter((name) => !isUnet(name)).map((name): [string, StoredOrRead] => [name, {
     shape: folder.info(name).shape,
     data: () => folder.tensor(name).data,

@@ -101,7 +101,7 @@ test("tuning takes what is planned, and each of its programs is within 10 % of i
   assert.ok(hostPeak >= saved, `${hostPeak} bytes on the host, a checkpoint has ${saved}`);
 });
 
-test("a third of each batch are surfaces, one of two, and one of three pictures where there is one a batch", async () => {
+test("a third of each batch are surfaces, one of two, and one of three pictures where there is one a batch", () => {
   using base = open();
   for (const [batch, expected] of [[6, 2], [2, 1], [1, 1 / 3]]) {
     using inversion = new Inversion(base, items(base), { ...settings, batch, steps: 60 });
@@ -110,6 +110,7 @@ test("a third of each batch are surfaces, one of two, and one of three pictures 
     assert.ok(Math.abs(surfaces - expected) < (batch === 1 ? 0.15 : 1e-9), `${surfaces} of ${batch}`);
     assert.ok(drawn.includes("a+b") && drawn.includes("a+c"));
   }
+  return Promise.resolve();
 });
 
 test("tuning: without a surface it is refused", () => {
