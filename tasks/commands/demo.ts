@@ -57,7 +57,7 @@ export default defineCommand({
   summary: "The whole job on what ships with the program: train, masks, pairs, and an HTML page.",
   details:
     "Learns the two defects of one embedded part from its few training pairs, makes masks and pairs, and writes " +
-    "index.html, a page without links to look at. About three minutes on two CPU cores with the software adapter.",
+    "index.html, a page without links to look at. About four minutes on two CPU cores with the software adapter.",
   runFolder: true,
   gpu: true,
   flags: {
