@@ -55,7 +55,8 @@ export interface ExportPlan {
 /** Plans an export; the same for the same pairs and seed. */
 export function exportPlan(run: ExportSelection): ExportPlan {
   const { format, seed, valShare } = run;
-  const pairs = scanGenerated(run.pairs, { parts: run.part, defects: run.defect }), notes: string[] = [];
+  const notes: string[] = [], note = (line: string) => notes.push(line);
+  const pairs = scanGenerated(run.pairs, { parts: run.part, defects: run.defect, note });
   const parts = [...new Set(pairs.map(({ part }) => part))], normals = normalImages(run, parts);
   const names = [...new Set(pairs.map(({ part, defect }) => `${part}+${defect}`))].sort();
   const classes = names.map((name) => ({ name, part: pairs.find((p) => `${p.part}+${p.defect}` === name)!.part }));

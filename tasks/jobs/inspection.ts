@@ -94,7 +94,7 @@ export async function trainingImages(
   side: number,
   context: Context,
 ): Promise<TrainingImages> {
-  const pairs = scanGenerated(folder, { parts: part, defects: defect, most: maxPairs });
+  const pairs = scanGenerated(folder, { parts: part, defects: defect, most: maxPairs, note: context.log });
   const parts = [...new Set(pairs.map((pair) => pair.part))].sort();
   const kinds = openKinds({ data, part: parts });
   const wanted = pairs.map((pair) => ({ ...pair, kind: labelOf(pair.part, pair.defect, parts) }));

@@ -27,6 +27,8 @@ export interface GeneratedOptions {
   readonly defects?: readonly string[];
   /** At most so many pairs of each kind of each part. */
   readonly most?: number;
+  /** Takes a line for each asked-for kind of which the quality gate refused every pair. */
+  readonly note?: (line: string) => void;
 }
 
 const MANIFEST = "manifest.jsonl";
@@ -42,8 +44,11 @@ function foldersIn(path: string): string[] {
   }
 }
 
-/** Pairs of the manifest that were accepted; undefined where there is none. */
-function manifestPairs(folder: string): GeneratedPair[] | undefined {
+/** A pair, and whether the quality gate accepted it. */
+type JudgedPair = GeneratedPair & { readonly accepted: boolean };
+
+/** Pairs of the manifest; undefined where there is none. */
+function manifestPairs(folder: string): JudgedPair[] | undefined {
   const path = join(folder, MANIFEST);
   let text: string;
   try {
@@ -53,7 +58,7 @@ function manifestPairs(folder: string): GeneratedPair[] | undefined {
     throw error;
   }
   const lines = text.split("\n").slice(0, -1); // a last line without its end is torn
-  return lines.flatMap((line, i) => {
+  return lines.map((line, i) => {
     let record: Partial<GeneratedPair> & { accepted?: boolean };
     try {
       record = JSON.parse(line);
@@ -64,20 +69,20 @@ function manifestPairs(folder: string): GeneratedPair[] | undefined {
     if (![part, defect, image, mask].every((word) => typeof word === "string" && word)) {
       throw new UserError(`${path}: line ${i + 1} names no pair`, "a line has part, defect, image and mask");
     }
-    if (accepted === false) return [];
-    return [{
+    return {
       part: part!,
       defect: defect!,
       image: join(folder, image!),
       mask: join(folder, mask!),
       source,
       control: control && join(folder, control),
-    }];
+      accepted: accepted !== false,
+    };
   });
 }
 
-function layoutPairs(folder: string): GeneratedPair[] {
-  const pairs: GeneratedPair[] = [];
+function layoutPairs(folder: string): JudgedPair[] {
+  const pairs: JudgedPair[] = [];
   for (const part of foldersIn(folder).sort()) {
     for (const defect of foldersIn(join(folder, part, "test")).sort()) {
       if (defect === "good") continue;
@@ -92,7 +97,7 @@ function layoutPairs(folder: string): GeneratedPair[] {
         if (!mask) {
           throw new UserError(`${image}: no mask`, `expected ${part}/ground_truth/${defect}/${stem}_mask.png`);
         }
-        pairs.push({ part, defect, image, mask });
+        pairs.push({ part, defect, image, mask, accepted: true });
       }
     }
   }
@@ -109,10 +114,14 @@ export function listedDefects(folder: string, part: string): string[] {
 }
 
 /**
- * Finds generated pairs, sorted by part, defect and file; nothing is decoded.
- * @throws UserError where the folder holds none, a named part or defect is missing, or an image has no mask
+ * Finds generated pairs, sorted by part, defect and file, without those that the quality gate refused; nothing is decoded.
+ * @throws UserError where the folder holds none, a named part or defect is missing, every pair that is asked for was refused, or
+ * an image has no mask
  */
-export function scanGenerated(folder: string, { parts, defects, most = Infinity }: GeneratedOptions = {}) {
+export function scanGenerated(
+  folder: string,
+  { parts, defects, most = Infinity, note }: GeneratedOptions = {},
+): GeneratedPair[] {
   const all = (manifestPairs(folder) ?? layoutPairs(folder)).sort((a, b) =>
     a.part.localeCompare(b.part) || a.defect.localeCompare(b.defect) || (a.image < b.image ? -1 : 1)
   );
@@ -130,11 +139,21 @@ export function scanGenerated(folder: string, { parts, defects, most = Infinity 
   };
   wrong("part", parts, new Set(all.map(({ part }) => part)));
   wrong("defect", defects, new Set(all.map(({ defect }) => defect)));
-  const counts = new Map<string, number>();
-  return all.filter(({ part, defect }) => {
-    if ((parts?.length && !parts.includes(part)) || (defects?.length && !defects.includes(defect))) return false;
-    const key = `${part}+${defect}`, count = (counts.get(key) ?? 0) + 1;
+  const asked = all.filter(({ part, defect }) =>
+    (!parts?.length || parts.includes(part)) && (!defects?.length || defects.includes(defect))
+  );
+  const keyOf = ({ part, defect }: GeneratedPair) => `${part}+${defect}`, counts = new Map<string, number>();
+  const pairs = asked.flatMap(({ accepted, ...pair }) => {
+    const key = keyOf(pair), count = (counts.get(key) ?? 0) + (accepted ? 1 : 0);
     counts.set(key, count);
-    return count <= most;
+    return accepted && count <= most ? [pair] : [];
   });
+  const hint = "draw more with generate --count, or take them as they are with --no-quality-gate";
+  if (asked.length && pairs.length === 0) {
+    throw new UserError(`${folder}: the quality gate refused every pair`, hint);
+  }
+  for (const [key, count] of counts) {
+    if (count === 0) note?.(`${key}: left out, since the quality gate refused every pair (${hint})`);
+  }
+  return pairs;
 }
