@@ -61,7 +61,12 @@ function sourceOf(file: Safetensors): WeightSource {
       if (found.join() !== shape.join()) {
         throw new UserError(`${file.label}: tensor "${name}" is [${found.join(", ")}], not [${shape.join(", ")}]`);
       }
-      return file.float32(name);
+      const values = file.float32(name);
+      // Rectifiers turn NaN into 0, so that a broken network would give figures.
+      if (!values.every(Number.isFinite)) {
+        throw new UserError(`${file.label}: tensor "${name}" holds values that are no numbers`, "train it again");
+      }
+      return values;
     },
   };
 }

@@ -116,6 +116,10 @@ test("a saved training goes on bit for bit, running statistics included; its fil
     (await Array.fromAsync(predictor.predict(defects))).map((r) => r.values);
   assert.deepEqual(await results(opened), await results(own), "neither the file nor the batch changes a result");
   assert.throws(() => decodeInspector(saved, "saved"), /no trained inspection network/);
+  const last = stored.get("classifier.fc.weight")!, { shape, data } = last;
+  const broken = new Map(stored).set("classifier.fc.weight", { ...last, data: data.with(0, NaN) });
+  const { weights } = decodeInspector(encodeInspector(info, broken), "broken");
+  assert.throws(() => weights.get("fc.weight", shape), /broken: tensor "fc\.weight" holds values that are no numbers/);
 });
 
 Deno.test("the rate falls to a fifth at 0.8 and again at 0.9 of all steps", () => {
@@ -262,6 +266,13 @@ Deno.test("generated pairs: the manifest's accepted ones, or the layout's; a mis
     assert.deepEqual(scanGenerated(folder).map(({ image }) => image), [`${folder}/wood/test/crack/0.png`]);
     assert.throws(() => scanGenerated(folder, { parts: ["metal"] }), /no pairs of part metal/);
     assert.throws(() => scanGenerated(`${folder}/nowhere`), /no generated pairs/);
+    const hole = line("2", false).replaceAll("crack", "hole"),
+      notes: string[] = [],
+      note = (text: string) => notes.push(text);
+    await Deno.writeTextFile(`${folder}/manifest.jsonl`, `${line("0", true)}\n${hole}\n`);
+    assert.equal(scanGenerated(folder, { note }).length, 1);
+    assert.match(notes.join("\n"), /^wood\+hole: left out, since the quality gate refused every pair/);
+    assert.throws(() => scanGenerated(folder, { defects: ["hole"] }), /the quality gate refused every pair/);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
