@@ -149,14 +149,19 @@ export class Progress {
   }
 }
 
+/** Several of a unit: `steps`, `patches`. */
+function several(unit: string): string {
+  return /(s|x|ch|sh)$/.test(unit) ? `${unit}es` : `${unit}s`;
+}
+
 /** `12 steps`, `1 image`. */
 export function plural(count: number, unit: string): string {
-  return `${count} ${unit}${count === 1 ? "" : "s"}`;
+  return `${count} ${count === 1 ? unit : several(unit)}`;
 }
 
 /** `3.2 steps/s`, or `4.1 s/step` where one takes longer than a second. */
 export function formatRate(perSecond: number, unit: string): string {
-  return perSecond >= 1 ? `${figure(perSecond)} ${unit}s/s` : `${figure(1 / perSecond)} s/${unit}`;
+  return perSecond >= 1 ? `${figure(perSecond)} ${several(unit)}/s` : `${figure(1 / perSecond)} s/${unit}`;
 }
 
 /** Three significant figures at most, no exponent. */

@@ -3,7 +3,7 @@ import { UserError } from "../../src/errors.ts";
 import { clusterRules, kidRules } from "../../src/inspection/metrics/generation.ts";
 import { defineCommand } from "../command.ts";
 import { pairsOfRun } from "../jobs/dataset.ts";
-import { evaluatePairs } from "../jobs/evaluation.ts";
+import { evaluatePairs, requireManifest } from "../jobs/evaluation.ts";
 import * as shared from "./shared.ts";
 
 /** Names of rules, as flags need them. */
@@ -57,6 +57,7 @@ export default defineCommand({
   ],
   async run({ part, defect, seed, inception, lpips, kidRule, clusterRule, ...options }, context) {
     const { pairs, data, config } = await pairsOfRun(options.pairs, options.data);
+    await requireManifest(pairs);
     if (data === undefined) {
       throw new UserError(
         "the pairs' data set is not where it was, and sources and training defects are in it",

@@ -52,9 +52,10 @@ export default defineCommand({
     const form = config.kind === "localisation" ? { form: config.form ?? "draem" } : {};
     const facts = { network: config.kind, ...form, baseWidth: config.baseWidth, side, step: info.step, selection };
     let figures: object;
-    using progress = context.progress({ label: "testing", total: samples.length, unit: "image" });
+    const shown = config.kind === "classifier" ? samples.filter(({ kind }) => kind !== undefined) : samples;
+    using progress = context.progress({ label: "testing", total: shown.length, unit: "image" });
     if (config.kind === "classifier") {
-      const shown = samples.filter(({ kind }) => kind !== undefined), named: number[] = [];
+      const named: number[] = [];
       const rows: (string | number)[][] = [];
       for await (const { index, values } of predictor.predict(shown)) {
         context.signal.throwIfAborted();
@@ -66,9 +67,9 @@ export default defineCommand({
       await runFolder.write(SCORES, csv([["image", "kind", "named", "probability"], ...rows]));
     } else {
       const results = new LocalisationResults(side, options.saveMaps, context);
-      for await (const { index, values } of predictor.predict(samples)) {
+      for await (const { index, values } of predictor.predict(shown)) {
         context.signal.throwIfAborted();
-        await results.add(index, samples[index], values);
+        await results.add(index, shown[index], values);
         progress.update(index + 1);
       }
       figures = { ...await results.finish(), groundTruth: options.groundTruth };

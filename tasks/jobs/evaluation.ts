@@ -62,12 +62,19 @@ export interface EvaluationFile {
   readonly notes: readonly string[];
 }
 
+/**
+ * What the manifest of a folder says.
+ * @throws UserError where there is none
+ */
+export async function requireManifest(pairs: string): Promise<PairRecord[]> {
+  const records = await readJsonLines<PairRecord>(join(pairs, MANIFEST));
+  if (records.length) return records;
+  throw new UserError(`${pairs} holds no manifest of pairs`, "give the run folder of generate or baseline");
+}
+
 /** Measures, writes and prints. */
 export async function evaluatePairs(run: EvaluationRun, context: Context): Promise<void> {
-  const all = await readJsonLines<PairRecord>(join(run.pairs, MANIFEST));
-  if (all.length === 0) {
-    throw new UserError(`${run.pairs} holds no manifest of pairs`, "give the run folder of generate or baseline");
-  }
+  const all = await requireManifest(run.pairs);
   const made = new Set(all.map(({ part, defect }) => `${part}+${defect}`));
   const chosen = openKinds(run), kinds = chosen.filter(({ key }) => made.has(key));
   const strange = [...made].filter((key) => !openKinds({ data: run.data }).some((kind) => kind.key === key));

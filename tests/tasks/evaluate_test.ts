@@ -118,6 +118,7 @@ test("mistakes: one line each, and nothing is written", async () => {
   const cases: [line: string, message: RegExp][] = [
     ["", /missing --pairs/],
     ["--pairs @nowhere --data @data", /nowhere holds no manifest of pairs/],
+    ["--pairs @nowhere", /nowhere holds no manifest of pairs/],
     ["--pairs @refused", /the pairs' data set is not where it was/],
     ["--pairs @pairs --data @model", /model: not a data set/],
     ["--pairs @pairs --part glass", /no part glass/],

@@ -79,6 +79,7 @@ Deno.test("durations and rates are told as a person tells them", () => {
     [0, 59.4, 60, 185, 3599.7, 7620, 49 * 3600 + 60].map(formatDuration),
     ["0 s", "59 s", "1 min 00 s", "3 min 05 s", "1 h 00 min", "2 h 07 min", "2 d 1 h"],
   );
+  assert.equal(formatRate(3, "patch"), "3.00 patches/s");
   assert.deepEqual([200, 12.34, 3, 0.25].map((r) => formatRate(r, "image")), [
     "200 images/s",
     "12.3 images/s",
