@@ -6,6 +6,7 @@
 import { placeholder } from "../data/prompts.ts";
 import { Tokenizer } from "../data/tokenizer.ts";
 import { createSchedule, type Schedule } from "../diffusion/schedule.ts";
+import { UserError } from "../errors.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { compile, type Compiled } from "../graph/compile.ts";
 import { Scratch } from "../graph/scratch.ts";
@@ -110,9 +111,16 @@ export class BaseModel implements Disposable {
     return rows;
   }
 
-  /** Embedding of one word of the vocabulary, [D]. The first piece, where the word has several. */
+  /**
+   * Embedding of one word of the vocabulary, [D].
+   * @throws UserError where the vocabulary does not have it as a whole
+   */
   wordVector(word: string): Float32Array {
-    return this.wordRows([this.tokenizer.encode(word, 3)[1]]);
+    const pieces = this.tokenizer.pieces(word);
+    if (pieces.length !== 1 || pieces[0] === this.tokenizer.id("[UNK]")) {
+      throw new UserError(`the model's vocabulary has no word "${word}"`, "name one of its vocab.txt");
+    }
+    return this.wordRows(pieces);
   }
 
   /**

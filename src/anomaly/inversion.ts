@@ -187,8 +187,9 @@ export class Inversion implements Disposable {
     this.#prompts = settings.templates.map((text) => base.prompt(text));
     this.#timestep = timestepQuantile(base.schedule, settings.timesteps ?? "uniform");
     const { tokens, spatialTokens, seed } = settings, width = base.config.text.width;
-    const word = base.wordVector(settings.initializerToken), { initializerNoise = INIT_NOISE } = settings;
-    const random = new Random(seed, "init/embedding"), count = this.keys.length * tokens * width;
+    const { initializerNoise = INIT_NOISE } = settings, random = new Random(seed, "init/embedding");
+    const count = this.keys.length * tokens * width;
+    const word = settings.initializer === "random" ? [] : base.wordVector(settings.initializerToken);
     this.#table = new Variable(
       "embeddings",
       [this.keys.length * tokens, width],

@@ -130,6 +130,7 @@ export async function makeInversionBaseline(
 
 /** Learns the tokens of every kind and leaves them in the run folder. */
 async function learn(base: BaseModel, kinds: readonly Kind[], run: InversionRun, context: Context): Promise<void> {
+  base.wordVector(run.initializerToken); // refused before anything is encoded
   const { maskedLoss } = inversionPresets[run.method];
   const learned = kinds.length + surfacesOf(kinds);
   const sizes = { batch: run.trainBatchSize, tokens: run.numVectors, area: true, kinds: learned };

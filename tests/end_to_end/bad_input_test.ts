@@ -55,6 +55,11 @@ test("data sets that cannot be learnt from", async () => {
   await refused(`${TRAIN} --data @model`, /model: not a data set in MVTec layout/);
   await refused(`${TRAIN} --data @data --part plate,glass`, /no part glass/);
   await refused(`${TRAIN} --data @data --defect rust`, /no defect rust/);
+  for (const word of ["scrach", "two-words"]) {
+    const line = `--data @data --initializer-token ${word}`, unknown = /vocabulary has no word "/;
+    await refused(`${TRAIN} ${line}`, unknown);
+    await refused(`${TRAIN_MASKS} ${line}`, unknown);
+  }
   const broken = damaged("broken", (data) => {
     Deno.writeFileSync(join(data, "test/dent/000.png"), Deno.readFileSync(join(data, "test/dent/000.png")).fill(9, 33));
   });

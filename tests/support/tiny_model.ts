@@ -22,7 +22,7 @@ export const TINY_VOCAB: readonly string[] = [
     ...["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "*"],
     ..."abcdefghijklmnopqrstuvwxyz",
     ...promptTemplates.flatMap(splitWords),
-    ...["defect", "mask"],
+    ...["defect", "mask", "anomaly", "crack"],
   ]),
 ];
 
