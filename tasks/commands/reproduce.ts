@@ -1,9 +1,11 @@
 /** `reproduce`: the paper's tables, measured on a data set beside what the paper prints. */
 import { basename } from "node:path";
+import { UserError } from "../../src/errors.ts";
 import { partsFolder } from "../assets.ts";
 import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
 import { UsageError } from "../errors.ts";
+import { existsFile } from "../jobs/files.ts";
 import { reproduce } from "../jobs/reproduce.ts";
 import { TABLE_NAMES, tableSpecs } from "../jobs/reproduce_tables.ts";
 import * as shared from "./shared.ts";
@@ -135,6 +137,20 @@ export default defineCommand({
       choices: ["last", "test-best"],
       default: "last",
     },
+    classifierWeights: {
+      type: "string",
+      value: "file",
+      description:
+        "Weights that table4's classifiers start from: torchvision's ResNet-34 as safetensors, with --inspect-recipe " +
+        "official.",
+      otherwise: "random ones",
+    },
+    backbone: {
+      type: "string",
+      value: "file",
+      description: "ONNX network whose features table5's PatchCore compares (docs/metrics.md).",
+      otherwise: "the base model's encoder",
+    },
     controls: {
       type: "boolean",
       description:
@@ -182,6 +198,10 @@ export default defineCommand({
       }
       if (!inception) context.log("no --inception: the column IS stays empty");
       if (!lpips) context.log("no --lpips: the column IC-LPIPS stays empty");
+    }
+    // Read much later otherwise, when hours are spent.
+    for (const file of [inception, lpips, budget.classifierWeights, budget.backbone]) {
+      if (file !== undefined && !await existsFile(file)) throw new UserError(`${file}: no such file`);
     }
     const base = await openBase(budget.model), { device, description } = base.gpu.info;
     const texts = await reproduce({

@@ -240,7 +240,10 @@ function footing(
   const { sampler, steps, guidanceScale, count } = budget;
   const inspection: Record<Measure, string> = {
     localisation: `one U-Net for each part, ${recipeInWords(inspectionRecipe(budget, "localisation"), "localisation")}`,
-    classifier: "one ResNet-34 for each part, without ImageNet's weights, " +
+    classifier:
+      `one ResNet-34 for each part, ${
+        budget.classifierWeights ? `from the weights of ${basename(budget.classifierWeights)}` : "from random weights"
+      }, ` +
       recipeInWords(inspectionRecipe(budget, "classifier"), "classifier"),
     generation: `IS ${networks.inception ? `by ${basename(networks.inception)}` : "not measured: no --inception"}; ` +
       `IC-LPIPS ${networks.lpips ? `by ${basename(networks.lpips)}` : "not measured: no --lpips"} (docs/metrics.md)`,
@@ -273,10 +276,20 @@ function footing(
       : {}),
     inspection: inspection[measure],
     ...(rows.some(({ recipe }) => recipe?.kind === "detector")
-      ? { detectors: "PatchCore on the base model's encoder, 10 % of the normal patches of each part" }
+      ? {
+        detectors: `PatchCore on ${
+          budget.backbone ? basename(budget.backbone) : "the base model's encoder"
+        }, 10 % of the normal patches of each part`,
+      }
       : {}),
     ...(measure === "localisation"
       ? { conventions: "F1-max over every threshold, PRO = exact AU-PRO to FPR 0.3, masks cut at one half" }
+      : {}),
+    ...(measure === "generation"
+      ? {
+        conventions: "IS over all pairs of a part in ten splits; IC-LPIPS by the rule anomalydiffusion, mean over a " +
+          "part's kinds",
+      }
       : {}),
     ...machine,
   };

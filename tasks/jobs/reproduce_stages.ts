@@ -50,6 +50,10 @@ export interface Budget {
   readonly inspectBatchSize?: number;
   readonly inspectLearningRate?: number;
   readonly selection: "last" | "test-best";
+  /** Weights that the classifier starts from; random ones where left out. */
+  readonly classifierWeights?: string;
+  /** ONNX network whose features PatchCore compares; the base model's encoder where left out. */
+  readonly backbone?: string;
 }
 
 /** How a network is trained on a budget. */
@@ -168,11 +172,11 @@ export function inspectionStages(
   return parts.flatMap((part): CommandStage[] => {
     const figures = figuresFolder(seed, recipe, network, part), trained = figures.replace(/test$/, "train");
     if (recipe.kind === "detector") {
-      const { model, batchSize } = budget, resolution = inspectionRecipe(budget, network).side;
+      const { model, backbone, batchSize } = budget, resolution = inspectionRecipe(budget, network).side;
       return [{
         command: inspectPatchcore,
         folder: figures,
-        given: { data: data.test, part: [part], seed, model, resolution, batchSize },
+        given: { data: data.test, part: [part], seed, model, backbone, resolution, batchSize },
       }];
     }
     return [
@@ -193,6 +197,7 @@ export function inspectionStages(
           learningRate: budget.inspectLearningRate,
           maxPairs: budget.count,
           controls: recipe.kind === "learned" && recipe.controls === true,
+          weights: network === "classifier" ? budget.classifierWeights : undefined,
           selection: budget.selection,
         },
       },

@@ -162,6 +162,34 @@ test("table7 learns from shares of the pairs and tests on one half", async () =>
   assert.match(footing.split, /as the row says; tested on: the last half/);
 });
 
+/** A network of one image to two grids of mean colours, named as PatchCore asks for them. */
+function colourGrids(): Uint8Array<ArrayBuffer> {
+  const model = new OnnxWriter(), x = model.input("image", [1, 3, 32, 32]);
+  for (const [name, size] of [["layer2", 8], ["layer3", 16]] as const) {
+    const pool = model.node("AveragePool", [x], { kernel_shape: [size, size], strides: [size, size] }, name);
+    model.output(pool, [1, 3, 32 / size, 32 / size]);
+  }
+  return model.build("mean colours");
+}
+
+test("table5 compares features of a network that is given, table4 starts from weights that are", async () => {
+  await Deno.writeFile(shop.file("grids.onnx"), colourGrids());
+  await shop.good(`reproduce table5 ${TINY} --seeds 0 --backbone @grids.onnx --out @detectors`);
+  const { rows, footing } = read("detectors", "table5");
+  assert.match(footing.detectors, /^PatchCore on grids\.onnx, /);
+  assert.ok(rows.find(({ name }) => name === "PatchCore")!.measured.average["pixel AP"].mean > 0);
+  const { features } = JSON.parse(
+    Deno.readTextFileSync(shop.file("detectors/seed-0/localisation/patchcore/plate/test/metrics.json")),
+  );
+  assert.match(features, /grids\.onnx/);
+  await shop.good(`reproduce table4 ${TINY} --seeds 0 --out @random`);
+  const weights = "random/seed-0/classifier/crop-paste/plate/train/model.safetensors";
+  await shop.good(`reproduce table4 ${TINY} --seeds 0 --classifier-weights @${weights} --out @from`);
+  assert.match(read("from", "table4").footing.inspection, /from the weights of model\.safetensors/);
+  const bytes = (folder: string) => shop.contents(`${folder}/seed-0/classifier/crop-paste/plate/train`);
+  assert.notEqual(bytes("from")["model.safetensors"], bytes("random")["model.safetensors"]);
+});
+
 test("table1 is measured by the networks that are given; without any it says what is missing", async () => {
   await Deno.writeFile(shop.file("lpips.onnx"), meanColour());
   const { code, err } = await shop.run(`reproduce table1 ${TINY} --out @none`);
@@ -173,6 +201,7 @@ test("table1 is measured by the networks that are given; without any it says wha
   const { measured } = table.rows.find(({ name }) => name === "Crop&Paste")!;
   assert.ok(measured.average["IC-LPIPS"].mean >= 0 && measured.average.IS === undefined);
   assert.match(table.footing.inspection, /IS not measured: no --inception; IC-LPIPS by lpips.onnx/);
+  assert.match(table.footing.conventions, /IC-LPIPS by the rule anomalydiffusion/);
 });
 
 test("mistakes: one line each, and nothing is written", async () => {
@@ -182,6 +211,8 @@ test("mistakes: one line each, and nothing is written", async () => {
     ["table2 --data @data --seeds 0,x", /--seeds holds "x"/],
     ["table2 --data @data --seeds 1,1", /--seeds names 1 twice/],
     [`table2 ${TINY} --part rug`, /no part rug/],
+    [`table5 ${TINY} --backbone @none.onnx`, /none\.onnx: no such file/],
+    [`table4 ${TINY} --classifier-weights @none.safetensors`, /none\.safetensors: no such file/],
   ];
   for (const [line, message] of cases) {
     const { code, err } = await shop.run(`reproduce ${line} --out @mistake`);
