@@ -6,11 +6,11 @@ import { guideFromOf } from "../../src/anomaly/surface.ts";
 import { UserError } from "../../src/errors.ts";
 import { defineCommand } from "../command.ts";
 import { dataOf, learnedKinds } from "../jobs/dataset.ts";
-import { readJson } from "../jobs/files.ts";
+import { readJson, readProduct } from "../jobs/files.ts";
 import { fitGenerationTo, jobBudget } from "../jobs/memory.ts";
 import { servePage } from "../jobs/page_server.ts";
 import { Studio } from "../jobs/studio.ts";
-import { openTrainedBase, readEmbedding } from "../jobs/training.ts";
+import { EMBEDDINGS, openTrainedBase, readEmbedding } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
 
 export default defineCommand({
@@ -60,6 +60,7 @@ export default defineCommand({
     const config = await readJson<Record<string, unknown>>(join(trainRun, "config.json")) ?? {};
     const data = dataOf(config, given.data), trained = typeof config.model === "string" ? config.model : undefined;
     if (data === undefined) {
+      await readProduct(join(trainRun, EMBEDDINGS), "train"); // a folder without a training is told as such
       throw new UserError("the training's data set is not where it was", "give its folder with --data");
     }
     using opened = await openTrainedBase(trainRun, given.model ?? trained, context);

@@ -210,10 +210,13 @@ Deno.test("the queue: one at a time, a few wait, one that waits or is drawn can 
 
 test("mistakes at the start: one line each, and nothing is left", async () => {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 }), taken = (listener.addr as Deno.NetAddr).port;
+  Deno.mkdirSync(shop.file("moved"));
+  Deno.writeTextFileSync(shop.file("moved/embeddings.safetensors"), "");
   const cases: [line: string, message: RegExp][] = [
     ["", /missing --train-run <folder>/],
     ["--train-run @nowhere --data @data", /embeddings\.safetensors is missing/],
-    ["--train-run @nowhere", /the training's data set is not where it was/],
+    ["--train-run @nowhere", /embeddings\.safetensors is missing/],
+    ["--train-run @moved", /the training's data set is not where it was/],
     ["--train-run @run --part weave", /nothing was learned for weave/],
     ["--train-run @run --port 99999", /--port is 0 to 65535/],
     [`--train-run @run --port ${taken}`, /port \d+ is taken/],
