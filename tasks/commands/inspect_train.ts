@@ -8,6 +8,7 @@ import { startingWeights } from "../../src/inspection/training/model_file.ts";
 import { Predictor } from "../../src/inspection/training/predictor.ts";
 import {
   adjusted,
+  epochSteps,
   recipeInWords,
   type RecipeName,
   recipeNetwork,
@@ -40,18 +41,14 @@ interface Kept {
   readonly labels: readonly string[];
 }
 
+const { steps: OFFICIAL_STEPS } = RECIPES.localisation.official,
+  { epochs: CLASSIFIER_EPOCHS } = RECIPES.classifier.official;
+
 /** The recipes' values, for the help. */
-function either(key: "baseWidth" | "side" | "batch" | "steps" | "learningRate"): string {
+function either(key: "baseWidth" | "side" | "batch" | "learningRate"): string {
   const { localisation: { official, narrow }, classifier } = RECIPES, other = classifier.narrow[key];
   return `official ${official[key]}; narrow ${narrow[key]}${other === narrow[key] ? "" : `, classifier ${other}`}`;
 }
-
-/** Steps of an epoch of the official trainings: 500 items for the localisation U-Net, five times every pair for the classifier. */
-const epochSteps = (network: "localisation" | "classifier", pairs: number, batch: number) =>
-  Math.ceil((network === "classifier" ? 5 * pairs : 500) / batch);
-
-/** Epochs of the official classifier. */
-const CLASSIFIER_EPOCHS = 30;
 
 export default defineCommand({
   name: "inspect-train",
@@ -119,7 +116,8 @@ export default defineCommand({
       type: "integer",
       unit: "steps",
       description: "How long to train.",
-      otherwise: either("steps"),
+      otherwise: `official ${OFFICIAL_STEPS}, classifier ${CLASSIFIER_EPOCHS} epochs of five times every pair; ` +
+        `narrow ${RECIPES.localisation.narrow.steps}, classifier ${RECIPES.classifier.narrow.steps}`,
       min: 1,
       changeable: true,
     },
@@ -237,7 +235,7 @@ export default defineCommand({
     }
     const official = options.parity === "official" && network === "classifier";
     const epoch = epochSteps(network, defects.length, batch);
-    const steps = official && !kept && options.maxTrainSteps === undefined ? CLASSIFIER_EPOCHS * epoch : recipe.steps;
+    const steps = recipe.epochs ? recipe.epochs * epoch : recipe.steps;
     if (official && !options.weights) {
       context.log("the official classifier starts from ImageNet's weights: --weights takes torchvision's ResNet-34");
     }
@@ -255,7 +253,7 @@ export default defineCommand({
       : localisationBatches(seed, batch, normal, defects, recipe, controls);
     using learner = new Learner(gpu, config, parameters, batches, { ...recipe, steps, side: recipe.crop ?? side });
     await runFolder.write(RECIPE, `${JSON.stringify({ recipe: name, steps, labels } satisfies Kept)}\n`);
-    context.log(recipeInWords({ ...recipe, steps }, network));
+    context.log(recipeInWords(adjusted(recipe, { steps }), network));
     const count = [...parameters.variables.values()].reduce((sum, v) => sum + v.shape.reduce((a, b) => a * b, 1), 0);
     context.log(
       `${(count / 1e6).toFixed(2)} M parameters at ${side}×${side}, ${(learner.report.flops / 1e9).toFixed(1)} GFLOP ` +

@@ -147,6 +147,10 @@ test("inspect --parity official: the classifier's course is 30 epochs of five ti
   );
   // Six pairs: 30 items an epoch, four steps of eight.
   assert.match(err, /120 steps of 8/);
+  // The recipe alone has it too, and steps that are given hold.
+  const recipe = `inspect train ${FROM} ${small} --network classifier --recipe official --max-pairs 1`;
+  assert.match((await shop.good(`${recipe} --out @recipe`)).err, /60 steps of 8/);
+  assert.match((await shop.good(`${recipe} --max-train-steps 3 --out @recipe-3`)).err, / 3 steps of 8/);
   const kept = Number(/kept step (\d+)/.exec(err)?.[1]);
   assert.ok(kept > 0 && kept % 4 === 0, `step ${kept}`);
 });

@@ -19,6 +19,13 @@ export interface InspectionRecipe
   readonly baseWidth: number;
   /** Side at which images are read. */
   readonly side: number;
+  /** Epochs that the steps follow from, where they depend on the pairs; see {@linkcode epochSteps}. */
+  readonly epochs?: number;
+}
+
+/** Steps of an epoch of the official trainings: 500 items for the localisation U-Net, five times every pair for the classifier. */
+export function epochSteps(network: NetworkKind, pairs: number, batch: number): number {
+  return Math.ceil((network === "classifier" ? 5 * pairs : 500) / batch);
 }
 
 const OFFICIAL: InspectionRecipe = {
@@ -52,7 +59,7 @@ export const RECIPES: Readonly<Record<NetworkKind, Readonly<Record<RecipeName, I
     },
   },
   classifier: {
-    official: OFFICIAL,
+    official: { ...OFFICIAL, epochs: 30 },
     narrow: {
       name: "narrow",
       baseWidth: 8,
@@ -66,14 +73,15 @@ export const RECIPES: Readonly<Record<NetworkKind, Readonly<Record<RecipeName, I
   },
 };
 
-/** A recipe with other sizes; those that are undefined stay. */
+/** A recipe with other sizes; those that are undefined stay. Where steps are given they hold, whatever the epochs. */
 export function adjusted(
   recipe: InspectionRecipe,
   changes: Partial<Pick<InspectionRecipe, "baseWidth" | "side" | "batch" | "steps" | "learningRate" | "loss">>,
 ): InspectionRecipe {
   const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
   const result = { ...recipe, ...given };
-  return { ...result, crop: recipe.crop && Math.min(recipe.crop, result.side) };
+  const epochs = changes.steps === undefined ? recipe.epochs : undefined;
+  return { ...result, epochs, crop: recipe.crop && Math.min(recipe.crop, result.side) };
 }
 
 /** The network that a recipe trains. */
@@ -88,13 +96,14 @@ export function recipeNetwork(
 
 /** A recipe in words, for the footing of a table. */
 export function recipeInWords(recipe: InspectionRecipe, kind: NetworkKind): string {
-  const { name, baseWidth, side, batch, steps, learningRate, schedule, loss, normalShare, flips, crop } = recipe;
+  const { name, baseWidth, side, batch, steps, epochs, learningRate, schedule, loss, normalShare, flips, crop } =
+    recipe;
   return [
     `${name} recipe: base width ${baseWidth}`,
     `${side}×${side} pixels${kind === "localisation" && crop ? ` in crops of ${crop}` : ""}${
       flips ? ", mirrored" : ""
     }`,
-    `${steps} steps of ${batch}`,
+    epochs ? `${epochs} epochs of five times every pair, steps of ${batch}` : `${steps} steps of ${batch}`,
     ...(kind === "localisation" ? [`loss ${loss}`, `${100 * normalShare!} % normal images`] : []),
     `step size ${learningRate}, ${schedule === "cosine" ? "cosine" : "to a fifth at 0.8 and 0.9"}`,
   ].join(", ");
