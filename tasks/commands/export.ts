@@ -49,6 +49,14 @@ export default defineCommand({
       otherwise: "all for anomalib, none for the others",
       min: 0,
     },
+    controls: {
+      type: "boolean",
+      description:
+        "Take the pairs' controls along (generate --controls), as normal images in the split of their pairs: with anomalib in " +
+        "test/good, where a detector shows whether it finds the defect or what drawing left. Never in train/good: " +
+        "outside its mask a control has its pair's pixels.",
+      default: false,
+    },
     segmentation: {
       type: "string",
       description:

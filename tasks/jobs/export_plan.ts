@@ -1,9 +1,9 @@
 /** Which image of an export goes where: its classes, its split and its names. */
 
-import { extname } from "node:path";
+import { basename, extname } from "node:path";
 import { scanDataset } from "../../src/data/mvtec.ts";
 import { UserError } from "../../src/errors.ts";
-import { type GeneratedPair, scanGenerated } from "../../src/inspection/training/generated.ts";
+import { controlledPairs, type GeneratedPair, scanGenerated } from "../../src/inspection/training/generated.ts";
 import { Random } from "../../src/random/philox.ts";
 import { nameIn } from "./dataset.ts";
 
@@ -26,6 +26,8 @@ export interface ExportSelection {
   readonly valShare: number;
   /** Normal images of each part, at most; all where left out. */
   readonly normals?: number;
+  /** Take the pairs' controls along, as normal images. */
+  readonly controls: boolean;
   readonly seed: number;
 }
 
@@ -55,8 +57,7 @@ export interface ExportPlan {
 /** Plans an export; the same for the same pairs and seed. */
 export function exportPlan(run: ExportSelection): ExportPlan {
   const { format, seed, valShare } = run;
-  const notes: string[] = [], note = (line: string) => notes.push(line);
-  const pairs = scanGenerated(run.pairs, { parts: run.part, defects: run.defect, note });
+  const { pairs, notes } = pairsOf(run);
   const parts = [...new Set(pairs.map(({ part }) => part))], normals = normalImages(run, parts);
   const names = [...new Set(pairs.map(({ part, defect }) => `${part}+${defect}`))].sort();
   const classes = names.map((name) => ({ name, part: pairs.find((p) => `${p.part}+${p.defect}` === name)!.part }));
@@ -72,9 +73,13 @@ export function exportPlan(run: ExportSelection): ExportPlan {
     if (valShare > 0 && held.size === 0) notes.push(`${part}: one pair alone cannot be split; it trains`);
     const split = (path: string) => held.has(path) ? "val" : "train";
     for (const { image, mask, defect } of mine) {
-      const stem = image.slice(Math.max(image.lastIndexOf("/"), image.lastIndexOf("\\")) + 1);
-      const file = folderOf(format, split(image)) + `${part}__${defect}__${stem}`;
+      const file = folderOf(format, split(image)) + `${part}__${defect}__${basename(image)}`;
       items.push({ image, mask, file, class: names.indexOf(`${part}+${defect}`), split: split(image) });
+    }
+    for (const { image, control } of mine) {
+      if (control === undefined) continue;
+      const file = folderOf(format, split(image)) + `${part}__control__${basename(control)}`;
+      items.push({ image: control, file, class: -1, split: split(image) });
     }
     for (const [i, image] of good.train.entries()) {
       const file = folderOf(format, split(image)) + `${part}__good__${number(i)}${extname(image)}`;
@@ -88,6 +93,22 @@ export function exportPlan(run: ExportSelection): ExportPlan {
     seen.add(stem);
   }
   return { items, classes, notes };
+}
+
+/**
+ * The pairs to export, without controls where those are not asked for.
+ * @throws UserError where controls are asked for and no pair has one, or one is not there
+ */
+function pairsOf({ pairs: folder, part, defect, controls }: ExportSelection) {
+  const notes: string[] = [], note = (line: string) => notes.push(line);
+  const pairs = scanGenerated(folder, { parts: part, defects: defect, note });
+  if (!controls) return { pairs: pairs.map((pair) => ({ ...pair, control: undefined })), notes };
+  const without = pairs.length - controlledPairs(pairs).length;
+  if (without === pairs.length) {
+    throw new UserError(`${folder}: no pair has a control`, "leave out --controls, or make them: generate --controls");
+  }
+  if (without) notes.push(`${without} of ${pairs.length} pairs have no control`);
+  return { pairs, notes };
 }
 
 /** Names of one length sort alike with and without `_mask` behind them, which is how anomalib finds the mask of an image. */
@@ -120,7 +141,10 @@ function normalImages(
   return found;
 }
 
-/** MVTec's layout: normal images in train and test, every pair in test. */
+/**
+ * MVTec's layout: normal images in train and test, every pair in test. So is its control: it has the pair's pixels but for those
+ * in the mask, and a detector that learned from it would be tested on what it knows.
+ */
 function mvtecItems(
   part: string,
   pairs: readonly GeneratedPair[],
@@ -142,7 +166,7 @@ function mvtecItems(
   train.forEach((image, i) => put(image, "train", i));
   test.forEach((image, i) => put(image, "val", i));
   const counts = new Map<string, number>();
-  for (const { image, mask, defect } of pairs) {
+  for (const { image, mask, defect, control } of pairs) {
     const index = counts.get(defect) ?? 0;
     counts.set(defect, index + 1);
     items.push({
@@ -153,6 +177,9 @@ function mvtecItems(
       class: 0,
       split: "val",
     });
+    if (control === undefined) continue;
+    const file = `${part}/test/good/control-${defect}-${number(index)}.png`;
+    items.push({ image: control, file, class: -1, split: "val" });
   }
 }
 

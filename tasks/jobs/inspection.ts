@@ -1,9 +1,8 @@
 /** What the inspect commands read: generated pairs, normal images, and the test images that no training may have seen. */
 
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../../src/errors.ts";
-import { listedDefects, scanGenerated } from "../../src/inspection/training/generated.ts";
+import { controlledPairs, listedDefects, scanGenerated } from "../../src/inspection/training/generated.ts";
 import { decodeInspector, type Inspector } from "../../src/inspection/training/model_file.ts";
 import { type InspectionSample, loadSample } from "../../src/inspection/training/samples.ts";
 import type { Context } from "../command.ts";
@@ -99,9 +98,7 @@ export async function trainingImages(
   const kinds = openKinds({ data, part: parts });
   const wanted = pairs.map((pair) => ({ ...pair, kind: labelOf(pair.part, pair.defect, parts) }));
   const defects = await load(wanted, side, "reading pairs", context);
-  const drawn = wanted.flatMap(({ control, ...pair }) => control && wantsControls ? [{ ...pair, image: control }] : []);
-  const lost = drawn.find(({ image }) => !existsSync(image));
-  if (lost) throw new UserError(`${lost.image}: the control is not there`, "finish the run: generate --resume");
+  const drawn = (wantsControls ? controlledPairs(wanted) : []).map((pair) => ({ ...pair, image: pair.control }));
   const controls = drawn.length ? await load(drawn, side, "reading controls", context) : [];
   const normal = await normalImages(kinds, side, context);
   const labels = ordered(folder, parts, new Set(wanted.map(({ kind }) => kind)), labelOrder);

@@ -1,5 +1,6 @@
 /** The `export` command: every layout holds what its tool looks for, exactly; the split; resume; and mistakes. */
 import assert from "node:assert/strict";
+import { basename, dirname } from "node:path";
 import { loadMask } from "../../src/data/image.ts";
 import type { BaselineRecord } from "../../tasks/jobs/baseline.ts";
 import { exists, Workshop } from "../end_to_end/program.ts";
@@ -133,6 +134,61 @@ test("yolo-seg: labels beside images, classes of data.yaml; normal images have e
   }
 });
 
+test("--controls: normal images in the split of their pairs, named by them, in every layout", async () => {
+  // Each source stands for the control of its pair. The first pair has none, and of a refused pair none was made.
+  const all = records().map((record, i) => ({
+    ...record,
+    control: i ? `${record.part}/train/good/${record.defect}-000${record.index}.png` : undefined,
+    accepted: i !== 9,
+  }));
+  const taken = all.filter(({ control, accepted }) => control && accepted);
+  for (const part of Object.keys(TINY_PARTS)) {
+    await Deno.mkdir(shop.file("controlled", part, "train/good"), { recursive: true });
+    for (const kind of ["test", "ground_truth"]) {
+      await Deno.symlink(shop.file("pairs", part, kind), shop.file("controlled", part, kind));
+    }
+  }
+  for (const { control, source } of taken) {
+    await Deno.copyFile(shop.file("data", source), shop.file("controlled", control!));
+  }
+  const lines = all.map((record) => `${JSON.stringify(record)}\n`);
+  await Deno.writeTextFile(shop.file("controlled/manifest.jsonl"), lines.join(""));
+  const line = "export --pairs @controlled --data @data --val-share 0.3 --seed 3", sources = shop.contents("data");
+
+  const { out, err } = await shop.good(`${line} --format anomalib --controls --out @anomalib-controls`);
+  assert.match(err, /^1 of 23 pairs have no control$/m);
+  assert.match(out, /anomalib, train 8 images, test 47 images with 23 defects/);
+  const mvtec = shop.contents("anomalib-controls"), from = shop.contents("pairs");
+  assert.equal(files("anomalib-controls").filter((path) => path.includes("/test/good/control-")).length, 22);
+  for (const { part, defect, image, source } of taken) {
+    const pair = files("anomalib-controls").find((path) => path.includes("/test/") && mvtec[path] === from[image])!;
+    assert.ok(pair.startsWith(`${part}/test/${defect}/`));
+    assert.equal(mvtec[pair.replace(`/${defect}/`, `/good/control-${defect}-`)], sources[source]);
+  }
+
+  for (const format of ["coco", "yolo-seg"]) {
+    const folder = `${format}-controls`;
+    await shop.good(`${line} --format ${format} --normals 4 --controls --out @${folder}`);
+    const written = shop.contents(folder), images = files(folder).filter((path) => path.endsWith(".png"));
+    assert.equal(images.filter((path) => path.includes("__control__")).length, 22);
+    assert.equal(images.length, 23 + 22 + 2 * 4);
+    const find = (name: string) => images.find((path) => path.endsWith(`/${name}.png`))!;
+    for (const { part, defect, index, source } of taken) {
+      const control = find(`${part}__control__${defect}-000${index}`), split = dirname(control);
+      assert.equal(written[control], sources[source]);
+      assert.equal(dirname(find(`${part}__${defect}__000${index}`)), split, `${control} and its pair are apart`);
+      assert.equal(dirname(find(`${part}__good__000${basename(source, ".png")}`)), split, `${control}: its source`);
+      if (format === "yolo-seg") assert.equal(written[control.replace("images", "labels").replace("png", "txt")], "");
+    }
+    if (format === "yolo-seg") continue;
+    for (const split of ["train", "val"]) {
+      const { images, annotations }: Coco = JSON.parse(text(folder, `annotations/instances_${split}.json`));
+      const drawn = images.filter(({ file_name }) => file_name.includes("__control__"));
+      assert.ok(drawn.length > 0 && drawn.every(({ id }) => annotations.every(({ image_id }) => image_id !== id)));
+    }
+  }
+});
+
 test("a killed export goes on to the same bytes; pairs that changed since are not mixed", async () => {
   const line = "export --pairs @pairs --format yolo-seg --seed 5";
   await shop.good(`${line} --out @whole`);
@@ -185,6 +241,7 @@ test("mistakes: one line each, and nothing is written", async () => {
       /anomalib learns from normal images, and the pairs' data set is not where it was/,
     ],
     ["--pairs @bare --format coco --normals 2", /normal images were asked for/],
+    ["--pairs @pairs --format coco --controls", /pairs: no pair has a control\n.*generate --controls/],
     ["--pairs @pairs --format anomalib --data @bare", /bare/],
   ];
   for (const [line, message] of cases) {

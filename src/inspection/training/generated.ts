@@ -3,6 +3,7 @@
  * `<part>/ground_truth/<defect>`), and a manifest where there is one, which says which pairs were accepted.
  */
 
+import { existsSync } from "node:fs";
 import { basename, join } from "node:path";
 import { UserError } from "../../errors.ts";
 import { listImages } from "../../data/mvtec.ts";
@@ -156,4 +157,15 @@ export function scanGenerated(
     if (count === 0) note?.(`${key}: left out, since the quality gate refused every pair (${hint})`);
   }
   return pairs;
+}
+
+/**
+ * Those of the pairs that have a control.
+ * @throws UserError where a control's file is not there
+ */
+export function controlledPairs<T extends GeneratedPair>(pairs: readonly T[]): (T & { readonly control: string })[] {
+  const controlled = pairs.filter((pair): pair is T & { readonly control: string } => pair.control !== undefined);
+  const lost = controlled.find(({ control }) => !existsSync(control));
+  if (lost) throw new UserError(`${lost.control}: the control is not there`, "finish the run: generate --resume");
+  return controlled;
 }
