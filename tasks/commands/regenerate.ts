@@ -19,8 +19,9 @@ export default defineCommand({
   name: "regenerate",
   summary: "Makes pairs of a manifest again, byte for byte, and says whether they are the same.",
   details:
-    "Reads manifest.jsonl and config.json of a run of generate, makes the images that are asked for from their source, " +
-    "mask, seed and settings, and compares their bytes with the run's. Exits with 1 where one differs.",
+    "Reads manifest.jsonl and config.json of a run of generate, makes the images that are asked for, with the controls of " +
+    "a run with --controls, from their source, mask, seed and settings, and compares their bytes with the run's. Exits " +
+    "with 1 where one differs.",
   runFolder: true,
   gpu: true,
   flags: {

@@ -189,7 +189,13 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
       `${rejected} pairs were refused in all of ${settings.maxAttempts} tries; the manifest marks them "accepted": false`,
     );
   }
-  await makeControls(generator, run, records, context);
+  const missing = await missingControls(records, context);
+  if (missing.length) {
+    using progress = context.progress({ label: "controls", total: missing.length, unit: "image" });
+    let done = 0;
+    for await (const _ of makeControls(generator, run.data, missing, context)) progress.update(++done);
+    progress.finish();
+  }
   const varieties = await varietyBySeed(generator, kinds, run, records, context);
   await summarisePairs({ kinds, data: run.data, records, seedVariety: varieties }, context);
 }
@@ -239,21 +245,40 @@ class Similar {
   }
 }
 
-/** Makes the controls of accepted pairs that are not there yet. */
-async function makeControls(
-  generator: PairGenerator,
-  { data }: PairRun,
+/** A record of a pair that has a control: one that was accepted, in a run with `--controls`. */
+export type ControlledRecord = ManifestRecord & { readonly control: string };
+
+/** Those of the records whose pair has a control. */
+export function controlledRecords(records: readonly ManifestRecord[]): ControlledRecord[] {
+  return records.filter((record): record is ControlledRecord => record.accepted && record.control !== undefined);
+}
+
+/** Those of the records whose control is not in the run folder yet. */
+export async function missingControls(
   records: readonly ManifestRecord[],
-  { runFolder, signal, progress: start }: Context,
-): Promise<void> {
-  const wanted: ManifestRecord[] = [];
-  for (const record of records) {
-    if (record.control && record.accepted && !await existsFile(runFolder.file(record.control))) wanted.push(record);
+  { runFolder }: Pick<Context, "runFolder">,
+): Promise<ControlledRecord[]> {
+  const missing: ControlledRecord[] = [];
+  for (const record of controlledRecords(records)) {
+    if (!await existsFile(runFolder.file(record.control))) missing.push(record);
   }
-  if (wanted.length === 0) return;
-  const origins = new Map<PairJob, ManifestRecord>();
+  return missing;
+}
+
+/**
+ * Makes the controls of pairs whose masks are in the run folder.
+ * @param data folder that the records' sources are named in
+ * @returns the records, each once its control is written
+ */
+export async function* makeControls(
+  generator: PairGenerator,
+  data: string,
+  records: readonly ControlledRecord[],
+  { runFolder, signal }: Pick<Context, "runFolder" | "signal">,
+): AsyncGenerator<ControlledRecord> {
+  const origins = new Map<PairJob, ControlledRecord>();
   async function* jobs(): AsyncGenerator<PairJob> {
-    for (const record of wanted) {
+    for (const record of records) {
       const { part, defect, index, attempt } = record;
       const source = await loadImage(`${data}/${record.source}`), mask = await loadMask(runFolder.file(record.mask));
       const job = { index, attempt, key: `${part}+${defect}`, source, mask, control: true };
@@ -261,15 +286,12 @@ async function makeControls(
       yield job;
     }
   }
-  using progress = start({ label: "controls", total: wanted.length, unit: "image" });
-  let done = 0;
   for await (const { job, image } of generator.generate(jobs(), { next: () => signal.throwIfAborted() })) {
-    const { control } = origins.get(job)!;
+    const record = origins.get(job)!, { control } = record;
     origins.delete(job);
-    await runFolder.write(control!, await encodeImage(image, control!.endsWith(".png") ? "png" : "jpeg"));
-    progress.update(++done);
+    await runFolder.write(control, await encodeImage(image, control.endsWith(".png") ? "png" : "jpeg"));
+    yield record;
   }
-  progress.finish();
 }
 
 /** For each kind: how much images differ that have the source and the mask of its first pair, but other random numbers. */

@@ -12,7 +12,16 @@ import { type JsonLines, readJsonLines } from "../run_folder.ts";
 import { openKinds } from "./dataset.ts";
 import { existsFile, readJson } from "./files.ts";
 import { type MaskGround, maskGround, placedMask } from "./masks.ts";
-import { adapterName, fit, MANIFEST, type ManifestRecord, readMask } from "./pairs.ts";
+import {
+  adapterName,
+  controlledRecords,
+  fit,
+  makeControls,
+  MANIFEST,
+  type ManifestRecord,
+  missingControls,
+  readMask,
+} from "./pairs.ts";
 
 /** Settings of a group of pairs, without how many were made at once. */
 type Recorded = ManifestRecord["settings"];
@@ -62,7 +71,7 @@ export interface Regeneration {
 }
 
 /**
- * Makes the pairs of the records again and compares each image with the run's.
+ * Makes the pairs of the records again, and the controls of those that have one, and compares each image with the run's.
  * @throws UserError where model or embeddings are others, a source or a mask is gone, or an image differs
  */
 export async function remakePairs(records: readonly ManifestRecord[], run: Regeneration, context: Context) {
@@ -75,8 +84,10 @@ export async function remakePairs(records: readonly ManifestRecord[], run: Regen
   }
   const finished = new Set((await readJsonLines<ManifestRecord>(runFolder.file(MANIFEST))).map(({ image }) => image));
   const groups = Map.groupBy(records, ({ settings }) => JSON.stringify(settings));
-  const progress = context.progress({ label: "pairs", total: records.length, unit: "pair", start: finished.size });
-  let done = finished.size, manifest: JsonLines<ManifestRecord> | undefined;
+  const controls = controlledRecords(records).length, missing = new Set(await missingControls(records, context));
+  const start = finished.size + controls - missing.size, total = records.length + controls;
+  const progress = context.progress({ label: "images", total, unit: "image", start });
+  let done = start, manifest: JsonLines<ManifestRecord> | undefined;
   const masks = masksOf(run);
   for (const group of groups.values()) {
     const origins = new Map<PairJob, ManifestRecord>();
@@ -100,10 +111,12 @@ export async function remakePairs(records: readonly ManifestRecord[], run: Regen
       await runFolder.write(record.image, await encodeImage(image, format));
       await runFolder.write(record.mask, await encodeImage(job.mask, format));
       manifest ??= await runFolder.jsonl<ManifestRecord>(MANIFEST);
-      const { control: _, ...alone } = record;
-      manifest.append({ ...alone, adapter: adapterName(base.gpu) });
+      manifest.append({ ...record, adapter: adapterName(base.gpu) });
       progress.update(++done);
     }
+    // After the pairs, as `generate` does: with a batch's statistics (--official-bn) it matters what is made together.
+    const wanted = controlledRecords(group).filter((record) => missing.has(record));
+    for await (const _ of makeControls(generator, run.data, wanted, context)) progress.update(++done);
   }
   manifest?.close();
   // In the order of the first manifest, whatever order they were finished in.
@@ -132,24 +145,42 @@ function masksOf({ data, masks, officialSplit, base }: Regeneration): (record: M
   };
 }
 
-/** Says whether the images made again are the run's own, byte for byte. */
-async function compare(records: readonly ManifestRecord[], { pairs, base, embedding }: Regeneration, context: Context) {
+/** What a comparison with the run's files found. */
+interface Comparison {
+  readonly total: number;
+  /** Those of them that the run has. */
+  readonly compared: number;
+  readonly differing: readonly string[];
+}
+
+/** Compares files of the run with those made again, byte for byte; `names` in both folders. */
+async function compareFiles(names: readonly string[], pairs: string, { runFolder }: Context): Promise<Comparison> {
   const differing: string[] = [];
   let compared = 0;
-  for (const { image } of records) {
-    if (!await existsFile(join(pairs, image))) continue;
+  for (const name of names) {
+    if (!await existsFile(join(pairs, name))) continue;
     compared++;
-    const first = await Deno.readFile(join(pairs, image)), again = await Deno.readFile(context.runFolder.file(image));
-    if (first.length !== again.length || !first.every((byte, i) => byte === again[i])) differing.push(image);
+    const first = await Deno.readFile(join(pairs, name)), again = await Deno.readFile(runFolder.file(name));
+    if (first.length !== again.length || !first.every((byte, i) => byte === again[i])) differing.push(name);
   }
+  return { total: names.length, compared, differing };
+}
+
+/** Says whether the images and controls made again are the run's own, byte for byte. */
+async function compare(records: readonly ManifestRecord[], { pairs, base, embedding }: Regeneration, context: Context) {
+  const images = await compareFiles(records.map(({ image }) => image), pairs, context);
+  const controls = await compareFiles(controlledRecords(records).map(({ control }) => control), pairs, context);
+  const differing = [...images.differing, ...controls.differing], compared = images.compared + controls.compared;
   if (differing.length === 0) {
-    const gone = records.length - compared;
+    const gone = images.total + controls.total - compared;
     const rest = gone ? `; ${gone} ${gone === 1 ? "is" : "are"} not there to compare with` : "";
-    context.print(`${compared} of ${records.length} images are the same bytes as in ${pairs}${rest}`);
+    const both = controls.total ? ` and ${controls.compared} of ${controls.total} controls` : "";
+    context.print(`${images.compared} of ${images.total} images${both} are the same bytes as in ${pairs}${rest}`);
     return;
   }
   const named = `${differing.slice(0, 3).join(", ")}${differing.length > 3 ? ", …" : ""}`;
-  const before = records.find(({ image }) => image === differing[0])!.adapter, now = adapterName(base.gpu);
+  const before = records.find(({ image, control }) => image === differing[0] || control === differing[0])!.adapter;
+  const now = adapterName(base.gpu);
   const byBatch = records.some(({ settings: { officialBn } }) => {
     const config = withStatistics(embedding, officialBn).spatial?.config;
     return config?.kind === "official" && config.generation === "batch";

@@ -185,42 +185,6 @@ test("pair i depends on neither batch size nor count, nor on which other kinds a
   assert.deepEqual(manifest("part-1"), manifest("whole"));
 });
 
-test("generate --controls draws the surface in place of the defect: same pairs, same places, the lost ones again", async () => {
-  const options = "--part weave --defect stain,hole --count 2";
-  await shop.good(`${PAIRS} ${options} --batch-size 4 --controls --out @controlled`);
-  const records = manifest("controlled"), all = pictures("pairs"), some = pictures("controlled");
-  for (const { part, defect, index, image, mask, source, control } of records) {
-    assert.equal(control, `${part}/train/good/${defect}-000${index}.png`);
-    assert.equal(some[image], all[image], "a control changes its pair");
-    const drawn = await loadImage(shop.file("controlled", control!)), pair = await loadImage(shop.file("pairs", image));
-    const from = await loadImage(shop.file("data", source)),
-      marks = binaryMask(await loadImage(shop.file("pairs", mask)));
-    let differs = 0, changed = 0;
-    featherMask(marks, 3 * Math.max(1, marks.width / 32)).forEach((alpha, i) => {
-      for (let k = 3 * i; k < 3 * i + 3; k++) {
-        if (alpha === 0) assert.equal(drawn.data[k], from.data[k], "a control leaves its mask");
-        if (drawn.data[k] !== pair.data[k]) differs++;
-        if (drawn.data[k] !== from.data[k]) changed++;
-      }
-    });
-    assert.ok(differs > 0 && changed > 0, `${control} is its pair or its source`);
-  }
-  // One that is lost is refused where it is needed, and made again alone.
-  const lost = shop.file("controlled", records[1].control!), before = pictures("controlled");
-  await Deno.remove(lost);
-  const training =
-    "inspect-train --pairs @controlled --data @data --recipe narrow --max-train-steps 2 --base-width 4 --resolution 32";
-  const refused = await shop.run(`${training} --out @refused-controls`);
-  assert.equal(refused.code, 1);
-  assert.match(refused.err, /0001\.png: the control is not there\n.*generate --resume/);
-  await shop.good("generate --out @controlled --resume --batch-size 1");
-  assert.deepEqual(pictures("controlled"), before);
-  // The data set's test images are broken, so that it stops after that.
-  assert.match((await shop.run(`${training} --out @inspector-controls`)).err, /reading controls: 4 images/);
-  assert.match((await shop.good("regenerate --pairs @controlled --out @controlled-again")).out, /4 of 4 images/);
-  assert.ok(manifest("controlled-again").every(({ control }) => control === undefined));
-});
-
 test("mask i depends on neither batch size nor count, nor on which other kinds are made", async () => {
   const all = pictures("masks");
   for (const [k, options] of ["--batch-size 1 --part plate --defect scratch", "--batch-size 3 --count 2"].entries()) {
