@@ -112,23 +112,11 @@ export default defineCommand({
       min: 32,
       max: 1024,
     },
-    maxTrainSteps: {
-      type: "integer",
-      unit: "steps",
-      description: "How long to train.",
-      otherwise: `official ${OFFICIAL_STEPS}, classifier ${CLASSIFIER_EPOCHS} epochs of five times every pair; ` +
+    maxTrainSteps: shared.maxTrainStepsOr(
+      `official ${OFFICIAL_STEPS}, classifier ${CLASSIFIER_EPOCHS} epochs of five times every pair; ` +
         `narrow ${RECIPES.localisation.narrow.steps}, classifier ${RECIPES.classifier.narrow.steps}`,
-      min: 1,
-      changeable: true,
-    },
-    trainBatchSize: {
-      type: "integer",
-      unit: "images",
-      description: "Images in one training step.",
-      otherwise: either("batch"),
-      min: 1,
-      max: 256,
-    },
+    ),
+    trainBatchSize: shared.trainBatchSizeOr(either("batch")),
     learningRate: {
       type: "number",
       description:

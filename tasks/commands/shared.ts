@@ -197,6 +197,14 @@ export function maxTrainSteps(steps: number) {
   } as const satisfies Flag;
 }
 
+/**
+ * A training's steps where their default depends on another flag.
+ * @param otherwise the defaults, in words
+ */
+export function maxTrainStepsOr(otherwise: string, description = "How long to train.") {
+  return { type: "integer", unit: "steps", description, otherwise, min: 1, changeable: true } as const satisfies Flag;
+}
+
 export function trainBatchSize(images: number) {
   return {
     type: "integer",
@@ -206,6 +214,15 @@ export function trainBatchSize(images: number) {
     min: 1,
     max: 256,
   } as const satisfies Flag;
+}
+
+/**
+ * Images in one training step where their default depends on another flag.
+ * @param otherwise the defaults, in words
+ */
+export function trainBatchSizeOr(otherwise: string) {
+  const description = "Images in one training step.";
+  return { type: "integer", unit: "images", description, otherwise, min: 1, max: 256 } as const satisfies Flag;
 }
 
 export function learningRate(rate: number, what = "Step size of the optimiser.") {
