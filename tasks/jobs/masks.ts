@@ -25,7 +25,12 @@ export interface MaskGround {
   /** Where the part lies. */
   readonly part: Mask;
   readonly limits: MaskLimits;
+  /** Those that a person gave, which hold for masks at their own place too. */
+  readonly given?: Partial<MaskLimits>;
 }
+
+/** Limits that let every mask pass. */
+const UNLIMITED: MaskLimits = { minArea: 0, maxArea: 1, maxComponents: Infinity, maxBorder: 1, minOnPart: 0 };
 
 /** Real masks, part region and limits of a kind, at `side` × `side` pixels. */
 export async function maskGround(
@@ -40,11 +45,15 @@ export async function maskGround(
     images.push(resize(await loadImage(path), side, side, "bicubic"));
   }
   const given = Object.fromEntries(Object.entries(limits).filter(([, value]) => value !== undefined));
-  return { real, part: partRegion(images), limits: { ...limitsOf(real), ...given } };
+  return { real, part: partRegion(images), limits: { ...limitsOf(real), ...given }, given };
 }
 
-/** A real mask of the kind, placed anew; depends on (seed, key, index) only. */
-export function placedMask({ real, part, limits }: MaskGround, seed: number, key: string, index: number): Mask {
+/**
+ * A real mask of the kind, placed anew; depends on (seed, key, index) only. Where none fits elsewhere, as of a defect that covers
+ * most of the picture or lies beside the part, it is one at its own place.
+ * @throws UserError where the limits that were given refuse that too
+ */
+export function placedMask({ real, part, limits, given }: MaskGround, seed: number, key: string, index: number): Mask {
   let mask = real[0];
   const marked = { ...limits, empty: false }; // a real one that was moved out of the picture is no mask
   for (let attempt = 0; attempt < 50; attempt++) {
@@ -52,9 +61,11 @@ export function placedMask({ real, part, limits }: MaskGround, seed: number, key
     mask = placeMask(random.pick(real), random, part);
     if (!refusal(mask, marked, part)) return mask;
   }
+  const still = real.filter((one) => !refusal(one, { ...UNLIMITED, ...given, empty: false }, part));
+  if (still.length) return new Random(seed, `place/${key}`, index).pick(still);
   throw new UserError(
     `${key}: no real mask could be placed on the part within the limits`,
-    "give wider limits with --min-area and --max-area, or --no-on-part",
+    "give wider limits with --min-area, --max-area and --max-border, or --no-on-part",
   );
 }
 

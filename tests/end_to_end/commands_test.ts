@@ -3,12 +3,13 @@
  * the seed and the index alone.
  */
 import assert from "node:assert/strict";
+import { cpSync } from "node:fs";
 import { binaryMask, loadImage, loadMask, savePng, toPng } from "../../src/data/image.ts";
 import type { ManifestRecord } from "../../tasks/jobs/pairs.ts";
 import { featherMask } from "../../src/anomaly/paste.ts";
 import { decodeEmbedding } from "../../src/anomaly/embedding.ts";
 import { listImages } from "../../src/data/mvtec.ts";
-import { TINY_PAIRS, TINY_PARTS } from "../support/tiny_data.ts";
+import { TINY_PAIRS, TINY_PARTS, tinyMask } from "../support/tiny_data.ts";
 import { DUPLICATE } from "../../src/inspection/metrics/pairs.ts";
 import { exists, Workshop } from "./program.ts";
 
@@ -212,6 +213,26 @@ test("masks can be placed from the real ones, and lie within the limits", async 
       );
     }
   }
+});
+
+test("a defect that covers the picture is drawn at its own place, unless limits that were given refuse it", async () => {
+  cpSync(shop.file("data/plate"), shop.file("covered/plate"), { recursive: true });
+  const folder = shop.file("covered/plate/ground_truth/dent");
+  for (const { name } of Deno.readDirSync(folder)) {
+    const mask = tinyMask("plate", "dent", 0);
+    savePng(`${folder}/${name}`, { ...mask, data: mask.data.fill(1) });
+  }
+  const only = "--data @covered --model @model --part plate --defect dent";
+  await shop.good(
+    `train ${only} --max-train-steps 2 --train-batch-size 1 --augmented-copies 1 --validation-steps 1 --out @cover-run`,
+  );
+  await shop.good(`generate ${only} --train-run @cover-run --count 1 --steps 2 --out @cover-pairs`);
+  const mask = await loadMask(shop.file("cover-pairs/plate/ground_truth/dent/0000_mask.png"));
+  assert.ok(mask.data.every((v) => v === 1));
+  const { err, code } = await shop.run(`generate-masks ${only} --source real --count 1 --out @cover-masks`);
+  assert.equal(code, 1);
+  assert.match(err, /no real mask could be placed .*\n {2}hint: .*--max-border/);
+  await shop.good(`generate-masks ${only} --source real --count 1 --max-border 1 --out @cover-masks`);
 });
 
 test("every form of re-weighting, of guidance and of window runs, and each changes what comes out", async () => {
