@@ -135,10 +135,17 @@ function pairsOf(images: string[], maskFolder: string | undefined, label: string
   });
 }
 
-/** A mask of another size than its image. */
-function sizesDiffer(mask: string, a: { width: number; height: number }, b: { width: number; height: number }) {
-  return new UserError(
-    `${mask}: the mask has ${b.width}×${b.height} pixels, its image ${a.width}×${a.height}`,
+/** In pixels. */
+type Size = Readonly<Record<"width" | "height", number>>;
+
+/**
+ * Refuses a mask of another size than its image.
+ * @param path of the mask
+ */
+export function requireSize(path: string, mask: Size, image: Size): void {
+  if (mask.width === image.width && mask.height === image.height) return;
+  throw new UserError(
+    `${path}: the mask has ${mask.width}×${mask.height} pixels, its image ${image.width}×${image.height}`,
     "a mask covers its image pixel for pixel: export it at the image's own size",
   );
 }
@@ -177,10 +184,7 @@ function scanPart(path: string, { officialSplit, goodOnly, defects: only }: Scan
         "give at least two: one to learn from and one to test on",
       );
     }
-    for (const { image, mask } of pairs) {
-      const a = readImageSize(image), b = readImageSize(mask);
-      if (a.width !== b.width || a.height !== b.height) throw sizesDiffer(mask, a, b);
-    }
+    for (const { image, mask } of pairs) requireSize(mask, readImageSize(mask), readImageSize(image));
     part.defects.push({
       name,
       pairs,
@@ -228,9 +232,7 @@ export function scanDataset(root: string, options: ScanOptions = {}): Part[] {
  */
 export async function loadPair({ image: imagePath, mask: maskPath }: Pair): Promise<{ image: Image; mask: Mask }> {
   const [image, mask] = await Promise.all([loadImage(imagePath), loadMask(maskPath)]);
-  if (image.width !== mask.width || image.height !== mask.height) {
-    throw sizesDiffer(maskPath, image, mask);
-  }
+  requireSize(maskPath, mask, image);
   if (!mask.data.includes(1)) {
     throw new UserError(`${maskPath}: the mask is empty`, "paint the defect white on black, or remove the pair");
   }

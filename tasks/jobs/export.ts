@@ -5,6 +5,7 @@
 
 import { basename } from "node:path";
 import { loadImage, loadMask, readImageSize, toPng } from "../../src/data/image.ts";
+import { requireSize } from "../../src/data/mvtec.ts";
 import { CocoInstances, type CocoSegmentation } from "../../src/export/coco.ts";
 import { YOLO_LARGEST, yoloData, yoloLabels } from "../../src/export/yolo.ts";
 import { UserError } from "../../src/errors.ts";
@@ -33,6 +34,9 @@ interface Counts {
 export async function exportPairs(run: ExportRun, context: Context): Promise<void> {
   const { runFolder, signal } = context, plan = exportPlan(run);
   plan.notes.forEach((note) => context.log(note));
+  for (const { image, mask } of plan.items) {
+    if (mask) requireSize(mask, readImageSize(mask), readImageSize(image));
+  }
   await refuseOthers(plan, runFolder.path);
   using progress = context.progress({ label: "images", total: plan.items.length, unit: "image" });
   const annotations = annotationsOf(run, plan, context);

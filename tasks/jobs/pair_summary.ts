@@ -6,7 +6,7 @@
 import { join } from "node:path";
 import { partRegion } from "../../src/anomaly/masks.ts";
 import { type Image, loadImage, loadMask, type Mask } from "../../src/data/image.ts";
-import { loadPair } from "../../src/data/mvtec.ts";
+import { loadPair, requireSize } from "../../src/data/mvtec.ts";
 import { resize } from "../../src/data/resize.ts";
 import { type KindFigures, PairSummary } from "../../src/inspection/metrics/pair_summary.ts";
 import type { Table } from "../../src/report/sections.ts";
@@ -98,6 +98,7 @@ export async function summariseKinds(run: SummaryRun, context: Context): Promise
       }
       const source = await loadImage(sources.get(record.source) ?? `${run.data}/${record.source}`);
       const image = await loadImage(join(folder, record.image));
+      requireSize(join(folder, record.mask), mask, image);
       summary.add(source, { image, mask }, { feather: record.feather, part: region(image) });
     }
     if (empty) context.log(`${key}: ${empty} of ${mine.length} masks are empty; the figures leave these pairs out`);

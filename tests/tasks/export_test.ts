@@ -1,11 +1,12 @@
 /** The `export` command: every layout holds what its tool looks for, exactly; the split; resume; and mistakes. */
 import assert from "node:assert/strict";
+import { cpSync } from "node:fs";
 import { basename, dirname } from "node:path";
-import { loadMask } from "../../src/data/image.ts";
+import { loadMask, savePng } from "../../src/data/image.ts";
 import type { BaselineRecord } from "../../tasks/jobs/baseline.ts";
 import { exists, Workshop } from "../end_to_end/program.ts";
 import { paintCentres, paintRle, paintWhole } from "../export/painters.ts";
-import { TINY_PARTS } from "../support/tiny_data.ts";
+import { TINY_PARTS, tinyMask } from "../support/tiny_data.ts";
 
 const shop = new Workshop();
 const KINDS = Object.entries(TINY_PARTS).flatMap(([part, { defects }]) => defects.map((d) => `${part}+${d}`));
@@ -226,8 +227,11 @@ test("mistakes: one line each, and nothing is written", async () => {
   for (const kind of ["test", "ground_truth"]) {
     await Deno.symlink(shop.file("few/plate", kind), shop.file("bare/plate", kind));
   }
+  cpSync(shop.file("pairs"), shop.file("odd"), { recursive: true });
+  savePng(shop.file("odd/plate/ground_truth/dent/0003_mask.png"), tinyMask("weave", "hole", 0));
   const cases: [line: string, message: RegExp][] = [
     ["--pairs @pairs", /missing --format/],
+    ["--pairs @odd --format coco", /dent\/0003_mask\.png: the mask has 50×44 pixels, its image 40×36/],
     [
       "--pairs @pairs --format yolo",
       /--format is one of anomalib, coco, yolo-seg, not "yolo"\n.*did you mean yolo-seg\?/,
@@ -252,4 +256,6 @@ test("mistakes: one line each, and nothing is written", async () => {
     assert.doesNotMatch(err, /fault of the program/);
     assert.ok(!exists(shop.file("wrong")), `${line} left a folder`);
   }
+  const { err } = await shop.run("evaluate --pairs @odd --data @data --out @wrong");
+  assert.match(err, /dent\/0003_mask\.png: the mask has 50×44 pixels, its image 40×36/);
 });

@@ -7,6 +7,7 @@
 import { createHash } from "node:crypto";
 import { UserError } from "../../errors.ts";
 import { type Image, loadImage, loadMask } from "../../data/image.ts";
+import { requireSize } from "../../data/mvtec.ts";
 import { resizeTensor } from "../../data/resize.ts";
 import { Random } from "../../random/philox.ts";
 import type { TrainingBatch } from "./learner.ts";
@@ -58,11 +59,7 @@ export async function loadSample(
   const sample = { path, maskPath, kind, pixels, hash: pixelHash(image) };
   if (maskPath === undefined) return sample;
   const mask = await loadMask(maskPath);
-  if (mask.width !== width || mask.height !== height) {
-    throw new UserError(
-      `${maskPath}: the mask has ${mask.width}×${mask.height} pixels, its image ${width}×${height}`,
-    );
-  }
+  requireSize(maskPath, mask, image);
   const small = same ? mask.data : fit(Float32Array.from(mask.data), { width, height, channels: 1 }, side);
   const binary = { ...sample, mask: Uint8Array.from(small, (v) => (v > 0.5 ? 1 : 0)) };
   return soft ? { ...binary, softMask: Float32Array.from(small) } : binary;
