@@ -221,6 +221,10 @@ export default defineCommand({
         "generate another kind, or train --network localisation",
       );
     }
+    const blank = network === "localisation" ? defects.filter(({ mask }) => !mask?.includes(1)).length : 0;
+    if (blank) {
+      context.log(`${blank} of ${defects.length} masks are empty at ${side}×${side}: their pairs count as normal`);
+    }
     const official = options.parity === "official" && network === "classifier";
     const epoch = epochSteps(network, defects.length, batch);
     const steps = recipe.epochs ? recipe.epochs * epoch : recipe.steps;

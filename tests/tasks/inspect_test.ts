@@ -230,6 +230,10 @@ test("inspect: bad input is one clear line", async () => {
     /safetensors/,
   );
   await refused("inspect", /unknown command inspect/, 2);
+  const mask = tinyPair("plate", "dent", 0).mask;
+  savePng(shop.file("pairs/plate/ground_truth/dent/0001_mask.png"), { ...mask, data: mask.data.fill(0) });
+  const { err } = await shop.good(`inspect train ${FROM} ${SIZE} --out @blank`);
+  assert.match(err, /^1 of 6 masks are empty at 32×32: their pairs count as normal$/m);
   Deno.removeSync(shop.file("pairs/plate/ground_truth/dent/0001_mask.png"));
   await refused(`inspect train ${FROM} ${SIZE} --out @g`, /0001_mask\.png: no such file/);
 });
