@@ -3,7 +3,7 @@
  * figures, masks, tables), so that every command's run can be reported.
  */
 
-import { basename, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { loadImage, toPng } from "../../src/data/image.ts";
 import { UserError } from "../../src/errors.ts";
 import type { Curve } from "../../src/report/chart.ts";
@@ -21,6 +21,7 @@ import {
   versusSection,
 } from "../../src/report/sections.ts";
 import { AVERAGE, type ComparisonTable } from "../../src/report/tables.ts";
+import { partsFolder } from "../assets.ts";
 import type { Context } from "../command.ts";
 import { readJsonLines } from "../run_folder.ts";
 import { dataOf } from "./dataset.ts";
@@ -31,6 +32,9 @@ import type { KindSummary } from "./pair_summary.ts";
 import { MANIFEST } from "./pairs.ts";
 import { curvesOf, FIGURES_NOTE, figuresTable, readTested, reportTested, type TestedRun } from "./report_inspection.ts";
 import { type PairFolders, type PairReport, reportMasks, reportPairs, versus } from "./report_pairs.ts";
+import { figuresFolder } from "./reproduce_stages.ts";
+import { tableSpecs } from "./reproduce_tables.ts";
+import { readDone } from "./stage.ts";
 import type { LossRecord } from "./training.ts";
 
 /** What to report. */
@@ -108,9 +112,25 @@ async function validation(folder: string): Promise<string> {
   return picturesSection("On the way", note, [[last.replace(/\.png$/, ""), sheet]], "wide");
 }
 
-/** A table of `reproduce`: the paper's averages beside those of the run. */
+/** Curves of the networks behind a table of `reproduce`, of each part those of all methods and seeds. */
+async function paperCurves(folder: string, table: ComparisonTable): Promise<string[]> {
+  const [{ measure, rows }] = tableSpecs([table.name], { controls: true, tune: true }), sections: string[] = [];
+  for (const part of table.parts) {
+    const runs: TestedRun[] = [];
+    for (const { name, recipe } of rows) {
+      if (!recipe || !table.rows.some((row) => row.name === name)) continue;
+      for (const seed of table.seeds) {
+        runs.push(...[await readTested(join(folder, figuresFolder(seed, recipe, measure, part)), name) ?? []].flat());
+      }
+    }
+    if (runs.some(({ curves }) => curves)) sections.push(curvesOf(runs, `Curves of ${part}`));
+  }
+  return sections;
+}
+
+/** A table of `reproduce`: the paper's averages beside those of the run, and the curves behind these. */
 async function paperTables(folder: string): Promise<string[]> {
-  const sections: string[] = [];
+  const sections: string[] = [], drawn = new Set<string>();
   for (let n = 1; n <= 9; n++) {
     const table = await readJson<ComparisonTable>(join(folder, `table${n}.json`));
     if (!table) continue;
@@ -125,6 +145,11 @@ async function paperTables(folder: string): Promise<string[]> {
       }),
     ]);
     sections.push(tableSection(title, { columns, rows: lines }, "Mean ± deviation over seeds."));
+    // Tables 2 and 3 are of the same networks.
+    for (const section of await paperCurves(folder, table)) {
+      if (!drawn.has(section)) sections.push(section);
+      drawn.add(section);
+    }
     sections.push(settingsSection(table.footing, "What these figures rest on"));
   }
   return sections;
@@ -158,10 +183,21 @@ function pairHighlights({ records, sections, summaries }: PairReport): Page["hig
   ];
 }
 
+/** What is known of a stage of `reproduce`, whose folder has no settings: its command, and the data set of the whole run. */
+async function stageConfig(folder: string): Promise<Record<string, unknown> | undefined> {
+  const done = await readDone(folder), command = done?.trim();
+  if (command === undefined || ABOUT[command] === undefined) return undefined;
+  for (let up = dirname(resolve(folder)); up !== dirname(up); up = dirname(up)) {
+    const config = await readJson<Record<string, unknown>>(join(up, "config.json"));
+    if (config) return { command, data: config.data ?? partsFolder() };
+  }
+  return { command };
+}
+
 /** Reads a run folder. */
 async function readRun(word: string, { data: given, shown }: ReportRun): Promise<Chapter> {
   const { name, folder } = nameAndFolder(word);
-  const config = await readJson<Record<string, unknown>>(join(folder, "config.json"));
+  const config = await readJson<Record<string, unknown>>(join(folder, "config.json")) ?? await stageConfig(folder);
   if (typeof config?.command !== "string") {
     throw new UserError(`${folder} holds no run`, "give the run folder of another command: the one named by its --out");
   }

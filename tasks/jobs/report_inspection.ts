@@ -92,7 +92,7 @@ export function figuresTable(runs: readonly TestedRun[]): Table {
 }
 
 /** PR, ROC and PRO curves of tested runs, those of one method in one colour. */
-export function curvesOf(runs: readonly TestedRun[]): string {
+export function curvesOf(runs: readonly TestedRun[], heading = "Curves"): string {
   const shown = runs.filter(({ curves }) => curves);
   const chart = (
     title: string,
@@ -112,7 +112,7 @@ export function curvesOf(runs: readonly TestedRun[]): string {
     chart("Precision and recall, images", "recall", "precision", "imagePrecisionRecall", {}),
     chart("ROC, images", "false positive rate", "true positive rate", "imageRoc", { chance: true }),
   ];
-  return curvesSection("Curves", "PRO is drawn up to 0.3, where AU-PRO ends. Dotted: what a guess reaches.", charts);
+  return curvesSection(heading, "PRO is drawn up to 0.3, where AU-PRO ends. Dotted: what a guess reaches.", charts);
 }
 
 /** Where a file of the data set lies now: as the run named it, or in the data set that is given instead. */

@@ -1,5 +1,6 @@
 /** Running one command inside another, in a run folder of its own. */
 
+import { join } from "node:path";
 import type { AnyCommand, Context } from "../command.ts";
 import { restDevice } from "../device.ts";
 import { complete, type Values } from "../flags.ts";
@@ -15,6 +16,16 @@ export interface CommandStage {
 
 /** File in a stage's folder that says that it is done. */
 const DONE = "done";
+
+/** What a stage said that lies in this folder and is done; undefined where there is none. */
+export async function readDone(folder: string): Promise<string | undefined> {
+  try {
+    return await Deno.readTextFile(join(folder, DONE));
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return undefined;
+    throw error;
+  }
+}
 
 /** What the stage said when it was done; undefined where it is not. */
 export async function doneWith({ folder }: CommandStage, { runFolder }: Context): Promise<string | undefined> {

@@ -137,6 +137,21 @@ test("table2 and table6: measured beside printed, over seeds; more tables later 
   );
 });
 
+test("report: the curves behind a table, and stages as runs of their own", async () => {
+  await shop.good("report @run --out @page");
+  const html = Deno.readTextFileSync(shop.file("page/index.html"));
+  assert.match(html, /<h2>Tables 2 and 10: .*<h2>Curves of plate</s);
+  const charts = [...html.matchAll(/aria-label="PRO"[^]*?<\/svg>/g)].map(([svg]) => svg);
+  assert.equal(charts.length, 2); // table6's networks are others
+  assert.equal([...charts[0].matchAll(/<path class="series s3"/g)].length, 1, "the fourth method");
+  const tested = (method: string) => `@run/seed-3/localisation/${method}/plate/test`;
+  const words = `${tested("draem")} ours=${tested("anomalydiffusion")}`.replace("=@", `=${shop.path}/`);
+  await shop.good(`report ${words} --out @stages`);
+  assert.match(Deno.readTextFileSync(shop.file("stages/index.html")), /Worst and best cases/);
+  await shop.good("report @run/seed-0/pairs/draem @run/seed-0/pairs/prn --out @methods");
+  assert.match(Deno.readTextFileSync(shop.file("methods/index.html")), /dent, side by side/);
+});
+
 test("a run that dies goes on to the same tables", async () => {
   const line = `reproduce table4 ${TINY} --seeds 1`;
   await shop.good(`${line} --out @whole`);
