@@ -135,11 +135,13 @@ export { type Tint, tintOf, TintRange } from "./src/anomaly/tint.ts";
 export type { View } from "./src/anomaly/windows.ts";
 
 export {
+  type DetectionCurves,
   detectionFigures,
   type DetectionResult,
   Evaluation,
   type FigureName,
   type ImageResult,
+  type ImageTruth,
 } from "./src/inspection/metrics/evaluation.ts";
 export {
   type ClusterResult,

@@ -4,12 +4,20 @@
  */
 
 import { toPng } from "../../src/data/image.ts";
-import { imagePixelAp, type LocalisationFigures, LocalisationTest } from "../../src/inspection/training/evaluate.ts";
+import { type DetectionCurves, Evaluation, type FigureName } from "../../src/inspection/metrics/evaluation.ts";
+import type { Points } from "../../src/inspection/metrics/ranking.ts";
+import { addSample, imagePixelAp } from "../../src/inspection/training/evaluate.ts";
 import type { InspectionSample } from "../../src/inspection/training/samples.ts";
 import type { Context } from "../command.ts";
 
 /** Names of the files. */
 export const METRICS = "metrics.json", SCORES = "scores.csv", CURVES = "curves.json", CASES = "cases.json";
+
+/** Figures of a localisation method in `metrics.json`; those of images are left out where all are normal or none is. */
+export interface LocalisationFigures extends Readonly<Partial<Record<FigureName, number>>> {
+  readonly normalImages: number;
+  readonly defectImages: number;
+}
 
 /** Why a case is kept. */
 export type CaseGroup = "missed" | "found" | "false alarm";
@@ -54,9 +62,16 @@ export function csv(lines: readonly (readonly (string | number | undefined)[])[]
   return lines.map((line) => `${line.map(field).join()}\n`).join("");
 }
 
+/** Five digits are enough for a drawing. */
+function rounded(curves: DetectionCurves): DetectionCurves {
+  const short = (value: number) => Number(value.toFixed(5));
+  const pairs: [string, Points][] = Object.entries(curves);
+  return Object.fromEntries(pairs.map(([name, points]) => [name, points.map(([x, y]) => [short(x), short(y)])]));
+}
+
 /** Takes score maps one by one; only those of the kept cases stay in memory. */
 export class LocalisationResults {
-  readonly #test: LocalisationTest;
+  readonly #evaluation = new Evaluation();
   readonly #rows: (string | number | undefined)[][] = [];
   readonly #kept: Record<CaseGroup, Candidate[]> = { missed: [], found: [], "false alarm": [] };
 
@@ -64,9 +79,7 @@ export class LocalisationResults {
    * @param side S of the maps
    * @param saveMaps write every map
    */
-  constructor(readonly side: number, readonly saveMaps: boolean, readonly context: Context) {
-    this.#test = new LocalisationTest(side);
-  }
+  constructor(readonly side: number, readonly saveMaps: boolean, readonly context: Context) {}
 
   /**
    * Takes the map of one image.
@@ -75,7 +88,8 @@ export class LocalisationResults {
    * @param score the image's own, where the method gives one
    */
   async add(index: number, sample: InspectionSample, map: Float32Array, score?: number): Promise<void> {
-    const { path: image, maskPath: mask, kind = "good" } = sample, of = this.#test.add(sample, map, score);
+    const { path: image, maskPath: mask, kind = "good" } = sample;
+    const of = addSample(this.#evaluation, sample, map, this.side, score);
     const ap = imagePixelAp(sample, map), grey = Uint8ClampedArray.from(map, (v) => 255 * v);
     this.#rows.push([image, kind, of, ap]);
     const file = `maps/${String(index).padStart(4, "0")}-${kind}.png`;
@@ -95,22 +109,25 @@ export class LocalisationResults {
 
   /**
    * Writes the scores, the curves and the cases.
-   * @throws UserError where no pixel of the test set is defect, or every one is
+   * @throws UserError where a figure of pixels is missing, e.g. because no pixel of the test set is defect
    */
   async finish(): Promise<LocalisationFigures> {
-    const { runFolder } = this.context, figures = this.#test.figures();
-    if (figures.imageAuroc === undefined) {
-      this.context.log("no normal test images (test/good): figures of whole images are left out");
+    const { runFolder } = this.context, { values, missing } = this.#evaluation.figures();
+    for (const [name, error] of Object.entries(missing)) if (!name.startsWith("image")) throw error;
+    const { positives: defectImages, negatives: normalImages } = this.#evaluation.imageRanking();
+    if (missing.imageAuroc) {
+      const why = normalImages ? missing.imageAuroc.message : "no normal test images (test/good)";
+      this.context.log(`${why}: figures of whole images are left out`);
     }
     await runFolder.write(SCORES, csv([["image", "kind", "score", "ap"], ...this.#rows]));
-    await runFolder.write(CURVES, `${JSON.stringify(this.#test.curves())}\n`);
+    await runFolder.write(CURVES, `${JSON.stringify(rounded(this.#evaluation.curves()))}\n`);
     // An image is shown once: on a small test set the best are among the worst.
     const shown = new Set<string>();
     const cases = (["missed", "found", "false alarm"] as const).flatMap((group) => this.#kept[group])
       .filter(({ record }) => !shown.has(record.map) && shown.add(record.map));
     for (const { record, map } of cases) await runFolder.write(record.map, mapPng(map, this.side));
     await runFolder.write(CASES, `${JSON.stringify(cases.map(({ record }) => record), null, 2)}\n`);
-    return figures;
+    return { ...values, normalImages, defectImages };
   }
 }
 

@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import { resizeMask } from "../../src/data/augment.ts";
 import { type Image, loadImage, loadMask, toPng } from "../../src/data/image.ts";
-import type { TestCurves } from "../../src/inspection/training/evaluate.ts";
+import type { DetectionCurves } from "../../src/inspection/metrics/evaluation.ts";
 import { spread } from "../../src/inspection/metrics/pairs.ts";
 import { heatPicture, outlinePicture, photo, shrink } from "../../src/report/pictures.ts";
 import {
@@ -27,7 +27,7 @@ export interface TestedRun {
   readonly name: string;
   readonly metrics: Metrics;
   /** Undefined for a classifier. */
-  readonly curves?: TestCurves;
+  readonly curves?: DetectionCurves;
 }
 
 /** Figures that are compared, as `metrics.json` and a reader call them. */
@@ -68,7 +68,7 @@ async function readScores(folder: string): Promise<Record<string, string>[]> {
 /** What a run folder of a test holds; undefined where it is none. */
 export async function readTested(folder: string, name: string): Promise<TestedRun | undefined> {
   const metrics = await readJson<Metrics>(join(folder, METRICS));
-  return metrics && { name, metrics, curves: await readJson<TestCurves>(join(folder, CURVES)) };
+  return metrics && { name, metrics, curves: await readJson<DetectionCurves>(join(folder, CURVES)) };
 }
 
 /** Names in the order of their first run. */
@@ -98,7 +98,7 @@ export function curvesOf(runs: readonly TestedRun[], heading = "Curves"): string
     title: string,
     x: string,
     y: string,
-    key: keyof TestCurves,
+    key: keyof DetectionCurves,
     more: { to?: number; chance?: boolean },
   ) => ({
     title,

@@ -6,7 +6,7 @@
 import { basename } from "node:path";
 import { FOOTING } from "../../src/baselines/published.ts";
 import { UserError } from "../../src/errors.ts";
-import type { ClassifierFigures, LocalisationFigures } from "../../src/inspection/training/evaluate.ts";
+import type { ClassifierFigures } from "../../src/inspection/training/evaluate.ts";
 import { recipeInWords } from "../../src/inspection/training/recipe.ts";
 import {
   type ComparisonRow,
@@ -20,6 +20,7 @@ import type { Context } from "../command.ts";
 import train, { TUNED } from "../commands/train.ts";
 import { type Kind, openKinds } from "./dataset.ts";
 import { generationFigures, type GenerationNetworks } from "./generation_figures.ts";
+import type { LocalisationFigures } from "./inspection_results.ts";
 import { shareData } from "./reproduce_share.ts";
 import {
   type Budget,

@@ -157,22 +157,26 @@ Deno.test("evaluation: all figures of a set, and why some are missing", () => {
   assert.deepEqual(Object.keys(values).sort(), names.sort());
   assert.deepEqual(missing, {});
   assert.equal(values.imageAuroc, 1);
-  assert.ok(values.pixelAuroc! > 0.8 && values.pixelAuroc! < 1 && values.auPro! > 0.5);
+  assert.ok(values.pixelAuroc! > 0.8 && values.pixelAuroc! < 1 && values.auPro30! > 0.5);
   assert.deepEqual(whole.images.map(({ defective }) => defective), [false, false, false, true, true, true]);
-  const { roc, precisionRecall, pro, imageRoc } = whole.curves(50);
-  assert.ok(roc!.length > 20 && precisionRecall!.length > 20 && pro!.length > 20 && imageRoc!.length >= 3);
+  for (const name of names as (keyof typeof values)[]) assert.equal(whole.figure(name), values[name]);
+  const { pixelRoc, pixelPrecisionRecall, pro, imageRoc, imagePrecisionRecall } = whole.curves(50);
+  for (const curve of [pixelRoc, pixelPrecisionRecall, pro]) assert.ok(curve!.length > 20);
+  for (const curve of [imageRoc, imagePrecisionRecall]) assert.ok(curve!.length >= 3);
 
   const defects = new Evaluation();
   defects.add(map(0, true));
   defects.add(map(1, true));
   const part = defects.figures();
-  assert.match(part.missing.imageAuroc!, /images: all are defective/);
-  assert.ok(part.values.pixelAp! > 0 && part.values.auPro! > 0 && part.values.imageAp === undefined);
+  assert.match(part.missing.imageAuroc!.message, /images: all are defective/);
+  assert.ok(part.values.pixelAp! > 0 && part.values.auPro30! > 0 && part.values.imageAp === undefined);
+  assert.deepEqual(Object.keys(defects.curves()), ["pixelRoc", "pixelPrecisionRecall", "pro"]);
   const good = new Evaluation();
   good.add(map(0, false));
   assert.deepEqual(good.figures().values, {});
-  assert.match(good.figures().missing.auPro!, /no mask has a defective region/);
-  assert.deepEqual(good.curves(), { roc: undefined, precisionRecall: undefined, pro: undefined, imageRoc: undefined });
+  assert.match(good.figures().missing.auPro30!.message, /no mask has a defective region/);
+  assert.throws(() => good.figure("auPro30"), UserError);
+  assert.deepEqual(good.curves(), {});
 });
 
 Deno.test("a summary fed pair by pair tells what the figures tell of all pairs", () => {

@@ -4,7 +4,8 @@ import { encodePng } from "../../../src/data/png.ts";
 import { type Image, savePng } from "../../../src/data/image.ts";
 import { networkParameters } from "../../../src/inspection/models/init.ts";
 import type { NetworkConfig } from "../../../src/inspection/models/network.ts";
-import { classifierFigures, LocalisationTest } from "../../../src/inspection/training/evaluate.ts";
+import { Evaluation } from "../../../src/inspection/metrics/evaluation.ts";
+import { addSample, classifierFigures } from "../../../src/inspection/training/evaluate.ts";
 import { scanGenerated } from "../../../src/inspection/training/generated.ts";
 import { cosineRate, Learner, steppedRate } from "../../../src/inspection/training/learner.ts";
 import { decodeInspector, encodeInspector, withPrefix } from "../../../src/inspection/training/model_file.ts";
@@ -69,11 +70,12 @@ async function learns(name: RecipeName): Promise<void> {
   assert.ok(last < 0.5 * first, `loss ${first} → ${last}`);
   using predictor = new Predictor(gpu, config, parameters, SIDE, 4);
   const unseen = [sample(9), sample(10), sample(9, "bump"), sample(9, "hole"), sample(10, "bump")];
-  const figures = new LocalisationTest(SIDE);
-  for await (const { index, values } of predictor.predict(unseen)) figures.add(unseen[index], values);
-  const { pixelAuroc, pixelAp, normalImages, defectImages } = figures.figures();
-  assert.ok(pixelAuroc > 0.9 && pixelAp > 0.5, `AUROC ${pixelAuroc}, AP ${pixelAp}`);
-  assert.deepEqual([normalImages, defectImages], [2, 3]);
+  const evaluation = new Evaluation();
+  for await (const { index, values } of predictor.predict(unseen)) addSample(evaluation, unseen[index], values, SIDE);
+  const { pixelAuroc, pixelAp } = evaluation.figures().values;
+  assert.ok(pixelAuroc! > 0.9 && pixelAp! > 0.5, `AUROC ${pixelAuroc}, AP ${pixelAp}`);
+  const { positives, negatives } = evaluation.imageRanking();
+  assert.deepEqual([negatives, positives], [2, 3]);
 }
 
 test("a saved training goes on bit for bit, running statistics included; its file keeps what it learned", async () => {
@@ -222,12 +224,13 @@ Deno.test("accuracy and confusion", () => {
 });
 
 Deno.test("figures of whole images are left out where no image is normal; a NaN is refused", () => {
-  const test = new LocalisationTest(SIDE), one = sample(0, "bump"), map = Float32Array.from(one.mask!, (v) => v * 0.9);
-  test.add(one, map);
-  const figures = test.figures();
-  assert.equal(figures.pixelAp, 1);
-  assert.equal(figures.imageAuroc, undefined);
-  assert.throws(() => test.add(one, map.map(() => NaN)), /NaN|finite|number/);
+  const evaluation = new Evaluation(), one = sample(0, "bump");
+  const map = Float32Array.from(one.mask!, (v) => v * 0.9);
+  assert.equal(addSample(evaluation, one, map, SIDE, 0.7), 0.7);
+  const { values } = evaluation.figures();
+  assert.equal(values.pixelAp, 1);
+  assert.equal(values.imageAuroc, undefined);
+  assert.throws(() => addSample(evaluation, one, map.map(() => NaN), SIDE), /NaN|finite|number/);
 });
 
 Deno.test("an image is known by its pixels, under any name; overlap is refused by name", async () => {
