@@ -29,6 +29,8 @@ export interface Flag {
    * flags that are given themselves win.
    */
   readonly implies?: Readonly<Record<string, Values | (() => Values)>>;
+  /** Values of other flags beside which alone it has an effect; given beside others it is refused. */
+  readonly goesWith?: Readonly<Record<string, readonly (string | boolean)[]>>;
   /** May differ from the saved run when it is resumed: it changes how much is done, never what. */
   readonly changeable?: boolean;
   /** Belongs to this call only: neither in a config file nor saved with the run. */
@@ -240,22 +242,57 @@ function article(noun: string): string {
  * @throws UsageError where a required flag is in none of them
  */
 export function complete<F extends Flags>(flags: F, ...sources: Values[]): OptionsOf<F> {
-  const options: Values = {};
-  for (const [key, flag] of Object.entries(flags)) {
-    if (flag.default !== undefined) options[key] = Array.isArray(flag.default) ? [...flag.default] : flag.default;
-  }
-  const given: Values = Object.assign({}, ...sources);
-  for (const [key, { implies }] of Object.entries(flags)) {
-    const implied = implies?.[String(given[key])];
-    Object.assign(options, typeof implied === "function" ? implied() : implied);
-  }
-  Object.assign(options, given);
+  const given: Values = Object.assign({}, ...sources), options = { ...unasked(flags, given), ...given };
   const missing = Object.keys(flags).filter((key) => flags[key].required && options[key] === undefined);
   if (missing.length) {
     const shown = missing.map((key) => `--${kebab(key)} <${valueName(flags[key])}>`).join(" and ");
     throw new UsageError(`missing ${shown}`, "--help shows every flag");
   }
   return options as OptionsOf<F>;
+}
+
+/** Defaults, and over them what the choices among these values imply. */
+function unasked(flags: Flags, values: Values): Values {
+  const options: Values = {};
+  for (const [key, flag] of Object.entries(flags)) {
+    if (flag.default !== undefined) options[key] = Array.isArray(flag.default) ? [...flag.default] : flag.default;
+  }
+  for (const [key, { implies }] of Object.entries(flags)) {
+    const implied = implies?.[String(values[key])];
+    Object.assign(options, typeof implied === "function" ? implied() : implied);
+  }
+  return options;
+}
+
+/**
+ * Refuses what was asked for and has no effect beside the other options.
+ * @param options of the run, complete
+ * @param given on the command line
+ * @param config values of a config file; that of a run names every flag, so that those which say nothing new may stand in it
+ * @throws UsageError for the first such flag
+ */
+export function refuseIdle(flags: Flags, options: Values, given: Values, config: Values = {}): void {
+  const usual = unasked(flags, options);
+  for (const key of Object.keys({ ...config, ...given })) {
+    if (!(key in given) && config[key] === usual[key]) continue;
+    for (const [other, values] of Object.entries(flags[key].goesWith ?? {})) {
+      const value = options[other];
+      if (value === undefined || values.includes(value as string | boolean)) continue; // undefined: the run decides
+      throw new UsageError(
+        `--${kebab(key)} goes with ${withValues(other, values)}`,
+        `${
+          value === false ? `without --${kebab(other)}` : `with ${withValues(other, [value])}`
+        } it has no effect: leave it out`,
+      );
+    }
+  }
+}
+
+/** `--sampler ddim`, `--method draem or prn`, `--tune`. */
+function withValues(key: string, values: readonly unknown[]): string {
+  const name = `--${kebab(key)}`, words = values.map(String), last = words.pop();
+  if (values[0] === true) return name;
+  return `${name} ${words.length ? `${words.join(", ")} or ${last}` : last}`;
 }
 
 /** The object saved with a run: flag names as keys, in the table's order. */

@@ -7,7 +7,7 @@ import type { AnyCommand, Context } from "./command.ts";
 import { commands } from "./commands/mod.ts";
 import { restDevice } from "./device.ts";
 import { EXIT, Interrupted, reportError, UsageError } from "./errors.ts";
-import { complete, type Flags, nearest, parseFlags, readConfig, type Values } from "./flags.ts";
+import { complete, type Flags, nearest, parseFlags, readConfig, refuseIdle, type Values } from "./flags.ts";
 import { commandHelp, overview } from "./help.ts";
 import { Progress, type ProgressOptions } from "./progress.ts";
 import { type OpenedRun, openRun, RUN_FLAGS } from "./resume.ts";
@@ -83,14 +83,16 @@ function joinWords(argv: readonly string[], table: readonly AnyCommand[]): strin
 }
 
 async function runCommand(command: AnyCommand, given: Values): Promise<number> {
-  const values = { ...await configValues(command, given.config), ...given };
+  const config = await configValues(command, given.config), values = { ...config, ...given };
+  const judge = (options: Values) => refuseIdle(command.flags, options, given, config);
   selectBackend();
   if (!command.runFolder) {
     const options = complete(command.flags, values);
+    judge(options);
     if (command.gpu) await requireAdapter();
     return await execute(command, options, undefined);
   }
-  const run = await openRun(command, values, VERSION, async () => {
+  const run = await openRun(command, values, VERSION, judge, async () => {
     if (command.gpu) await requireAdapter();
   });
   let code: number = EXIT.error;

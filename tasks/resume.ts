@@ -54,6 +54,7 @@ export interface OpenedRun {
 /**
  * Opens the run folder named by `--out` for a command, new or resumed.
  * @param values what config file and command line gave
+ * @param judge refuses options that contradict each other
  * @param check what must hold before anything is written (an adapter, for one)
  * @throws UsageError for missing or contradicting flags, UserError where the folder cannot take this run
  */
@@ -61,6 +62,7 @@ export async function openRun(
   command: AnyCommand,
   values: Values,
   version: string,
+  judge: (options: Values) => void,
   check: () => Promise<void>,
 ): Promise<OpenedRun> {
   const flags = command.flags as Flags;
@@ -68,7 +70,7 @@ export async function openRun(
   if (from !== undefined && values.overwrite) throw new UsageError("--resume and --overwrite exclude each other");
   const out = String(values.out ?? flags.out.default ?? "");
   // Usage is judged before anything is touched; a resumed run may leave to its saved config what is required.
-  if (from === undefined || !out || !await exists(out)) complete(flags, values);
+  if (from === undefined || !out || !await exists(out)) judge(complete(flags, values));
   await check();
   const isNew = !await exists(out);
   const folder = await RunFolder.open(out);
@@ -97,6 +99,7 @@ export async function openRun(
     const base = saved ? readConfig(flags, command.name, saved, folder.file("config.json")) : {};
     if (saved) refuseChanges(flags, base, values);
     const options = complete(flags, base, values);
+    judge(options);
     const checkpoint = saved && from !== undefined ? await findCheckpoint(folder, from) : undefined;
     const config = toConfig(flags, command.name, version, options);
     if (JSON.stringify(config) !== JSON.stringify(saved)) await folder.saveConfig(config);

@@ -8,6 +8,11 @@ import { type InversionName, INVERSIONS, makeInversionBaseline } from "../jobs/b
 import { openKinds } from "../jobs/dataset.ts";
 import * as shared from "./shared.ts";
 
+/** Flags of methods that lay a texture over the image, of those that learn, and of those without a model. */
+const TEXTURED = { goesWith: { method: ["draem", "prn"] } } as const;
+const LEARNED = { goesWith: { method: INVERSIONS } } as const;
+const UNLEARNED = { goesWith: { method: MODEL_FREE } } as const;
+
 /** Whether a method runs without a model. */
 function isModelFree(method: ModelFreeName | InversionName): method is ModelFreeName {
   return (MODEL_FREE as readonly string[]).includes(method);
@@ -46,17 +51,20 @@ export default defineCommand({
       changeable: true,
     },
     onPart: {
+      ...UNLEARNED,
       type: "boolean",
       description: "Keep anomalies on the part where it lies before a plain background (methods without a model).",
       otherwise: "as published: only crop-paste and prn do",
     },
     textures: {
+      ...TEXTURED,
       type: "string",
       value: "folder",
       description: "Pictures for draem and prn to take textures from, for example the Describable Textures Dataset.",
       otherwise: "procedural surfaces",
     },
     minOpacity: {
+      ...TEXTURED,
       type: "number",
       description: "Least opacity of a texture over the image, draem and prn.",
       otherwise: "0.2 for draem, 0.15 for prn",
@@ -64,44 +72,48 @@ export default defineCommand({
       max: 1,
     },
     maxOpacity: {
+      ...TEXTURED,
       type: "number",
       description: "Greatest opacity of a texture over the image, draem and prn.",
       otherwise: "1",
       min: 0,
       max: 1,
     },
-    model: shared.model,
+    model: { ...shared.model, ...LEARNED },
     trainRun: {
+      ...LEARNED,
       type: "string",
       value: "folder",
       description: "Run folder of an earlier baseline with learned tokens, to draw with them instead of learning anew.",
       otherwise: "the tokens are learned first, in the run folder",
     },
     masks: {
+      ...LEARNED,
       type: "string",
       value: "folder",
       description: "Masks to draw learned defects into: the run folder of generate-masks, or <part>/<defect>/*.png.",
       otherwise: "the real training masks, cropped, moved and rotated",
     },
-    numVectors: shared.numVectors(8),
-    maxTrainSteps: shared.maxTrainSteps(800),
-    trainBatchSize: shared.trainBatchSize(4),
-    augmentedCopies: shared.augmentedCopies,
-    learningRate: shared.learningRate(0.02, "Step size for the learned tokens."),
+    numVectors: { ...shared.numVectors(8), ...LEARNED },
+    maxTrainSteps: { ...shared.maxTrainSteps(800), ...LEARNED },
+    trainBatchSize: { ...shared.trainBatchSize(4), ...LEARNED },
+    augmentedCopies: { ...shared.augmentedCopies, ...LEARNED },
+    learningRate: { ...shared.learningRate(0.02, "Step size for the learned tokens."), ...LEARNED },
     initializerToken: {
+      ...LEARNED,
       type: "string",
       value: "word",
       description: "Word of the model's vocabulary from which the tokens start.",
       default: "defect",
     },
-    checkpointingSteps: shared.checkpointingSteps,
-    batchSize: shared.batchSize,
-    steps: shared.steps(50),
-    sampler: shared.sampler,
-    eta: shared.eta,
-    guidanceScale: shared.guidanceScale(2),
+    checkpointingSteps: { ...shared.checkpointingSteps, ...LEARNED },
+    batchSize: { ...shared.batchSize, ...LEARNED },
+    steps: { ...shared.steps(50), ...LEARNED },
+    sampler: { ...shared.sampler, ...LEARNED },
+    eta: { ...shared.eta, goesWith: { ...LEARNED.goesWith, ...shared.eta.goesWith } },
+    guidanceScale: { ...shared.guidanceScale(2), ...LEARNED },
     // Decides in how many parts a training batch runs, and with it the last digits.
-    memory: { ...shared.memory, changeable: false },
+    memory: { ...shared.memory, ...LEARNED, changeable: false },
   },
   examples: [
     "--method cutpaste --data photos --count 500 --out runs/cutpaste",

@@ -5,6 +5,7 @@ import { guideFromOf } from "../../src/anomaly/surface.ts";
 import { UserError } from "../../src/errors.ts";
 import { defineCommand } from "../command.ts";
 import { usePrecision } from "../device.ts";
+import { UsageError } from "../errors.ts";
 import { learnedKinds } from "../jobs/dataset.ts";
 import { fitGenerationTo, jobBudget } from "../jobs/memory.ts";
 import { makePairs } from "../jobs/pairs.ts";
@@ -122,7 +123,7 @@ export default defineCommand({
       otherwise: "as in the training or the import",
     },
     window: { ...shared.window, otherwise: "as in the training" },
-    zoom: { ...shared.zoom, otherwise: "as in the training" },
+    zoom: { ...shared.zoom, goesWith: { window: ["mask"] }, otherwise: "as in the training" },
     keepDetail: {
       type: "boolean",
       description: "Give back fine texture of the source, which the autoencoder blurs, where the defect is faint.",
@@ -192,6 +193,13 @@ export default defineCommand({
     const embedding = withStatistics(read, options.officialBn);
     const kinds = learnedKinds(options, path, embedding.keys);
     const keys = kinds.map(({ key }) => key);
+    const view = { window: options.window ?? embedding.view?.window ?? "whole", zoom: embedding.view?.zoom ?? 1 };
+    if (options.zoom !== undefined && view.window === "whole") {
+      throw new UsageError(
+        "--zoom goes with --window mask",
+        "the training learned from whole images: leave it out, or give --window mask too",
+      );
+    }
     if (options.controls && guideFromOf(embedding, keys) !== "surface") {
       throw new UserError(
         "--controls draws the parts' surfaces, and the training learned none",
@@ -235,8 +243,8 @@ export default defineCommand({
         latentMask: shared.latentMaskMode(options.latentMask),
         pasteBack: options.pasteBack,
         feather: options.feather,
-        window: options.window ?? embedding.view?.window ?? "whole",
-        zoom: options.zoom ?? embedding.view?.zoom ?? 1,
+        window: view.window,
+        zoom: options.zoom ?? view.zoom,
         keepDetail: options.keepDetail,
         minChange: options.qualityGate ? options.minChange : 0,
         minChangedShare: options.qualityGate ? options.minChangedShare : 0,

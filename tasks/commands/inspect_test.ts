@@ -7,6 +7,7 @@ import { Predictor } from "../../src/inspection/training/predictor.ts";
 import { refuseOverlap } from "../../src/inspection/training/samples.ts";
 import { defineCommand } from "../command.ts";
 import { openGpu } from "../device.ts";
+import { UsageError } from "../errors.ts";
 import { openKinds } from "../jobs/dataset.ts";
 import { labelOf, readInspector, testImages } from "../jobs/inspection.ts";
 import { csv, LocalisationResults, printFigures, SCORES, writeMetrics } from "../jobs/inspection_results.ts";
@@ -34,7 +35,13 @@ export default defineCommand({
   examples: ["--data photos --train-run runs/inspector --out runs/inspector-test"],
   async run(options, context) {
     const inspector = await readInspector(options.trainRun), { info } = inspector, { config, side, labels } = info;
-    const { runFolder } = context;
+    const { runFolder } = context, { parity, groundTruth, saveMaps } = options;
+    if (config.kind === "classifier" && (saveMaps || (groundTruth !== "binary" && parity === "off"))) {
+      throw new UsageError(
+        `${saveMaps ? "--save-maps" : "--ground-truth"} is about score maps, which a classifier has not`,
+        "leave it out, or give the run of a localisation network",
+      );
+    }
     const all = openKinds({ data: options.data, part: options.part ?? info.parts, defect: options.defect });
     const known = (kind: typeof all[number]) => labels.includes(labelOf(kind.part.name, kind.defect.name, info.parts));
     const kinds = config.kind === "classifier" && !options.defect ? all.filter(known) : all;
@@ -42,7 +49,7 @@ export default defineCommand({
     if (strange && (options.defect || kinds.length === 0)) {
       throw new UserError(`the classifier does not know ${strange.key}`, `it knows ${labels.join(", ")}`);
     }
-    const samples = await testImages(kinds, info.parts, side, context, options.groundTruth === "official");
+    const samples = await testImages(kinds, info.parts, side, context, groundTruth === "official");
     refuseOverlap(info.trainedOn, samples);
     using parameters = networkParameters(0, withPrefix(config, inspector.weights));
     using predictor = new Predictor(await openGpu(), config, parameters, side, options.batchSize);
@@ -66,13 +73,13 @@ export default defineCommand({
       figures = { ...classifierFigures(shown.map(({ kind }) => labels.indexOf(kind!)), named, labels.length), labels };
       await runFolder.write(SCORES, csv([["image", "kind", "named", "probability"], ...rows]));
     } else {
-      const results = new LocalisationResults(side, options.saveMaps, context);
+      const results = new LocalisationResults(side, saveMaps, context);
       for await (const { index, values } of predictor.predict(shown)) {
         context.signal.throwIfAborted();
         await results.add(index, shown[index], values);
         progress.update(index + 1);
       }
-      figures = { ...await results.finish(), groundTruth: options.groundTruth };
+      figures = { ...await results.finish(), groundTruth };
     }
     progress.finish();
     await writeMetrics({ ...facts, ...figures }, context);

@@ -23,7 +23,6 @@ import {
 import { isSoftware } from "../adapter.ts";
 import { defineCommand } from "../command.ts";
 import { openGpu } from "../device.ts";
-import { UsageError } from "../errors.ts";
 import { testImages, trainingImages } from "../jobs/inspection.ts";
 import { trainInspector } from "../jobs/inspection_training.ts";
 import * as shared from "./shared.ts";
@@ -127,6 +126,7 @@ export default defineCommand({
       max: 1,
     },
     loss: {
+      goesWith: { network: ["localisation"] },
       type: "string",
       description: "What the localisation network minimises.",
       choices: ["focal", "cross-entropy+dice"],
@@ -140,6 +140,7 @@ export default defineCommand({
       min: 1,
     },
     controls: {
+      goesWith: { network: ["localisation"] },
       type: "boolean",
       description:
         "Let half of the normal images that the localisation network sees be the pairs' controls, where there are any.",
@@ -159,6 +160,7 @@ export default defineCommand({
       default: "last",
     },
     validationSteps: {
+      goesWith: { selection: ["test-best"] },
       type: "integer",
       unit: "steps",
       description: "With --selection test-best: test this often.",
@@ -166,6 +168,7 @@ export default defineCommand({
       min: 1,
     },
     normalization: {
+      goesWith: { network: ["classifier"] },
       type: "string",
       description:
         "Colours that the classifier reads: as they are, as in the official code, or as ImageNet's weights expect.",
@@ -173,6 +176,7 @@ export default defineCommand({
       default: "none",
     },
     labelOrder: {
+      goesWith: { network: ["classifier"] },
       type: "string",
       description:
         "How the classifier's classes are numbered: by name, or as the file system lists the pairs' folders, as " +
@@ -189,9 +193,6 @@ export default defineCommand({
   ],
   async run(options, context) {
     const { network, seed, selection } = options, { runFolder } = context;
-    if (network === "localisation" && options.normalization === "imagenet") {
-      throw new UsageError("--normalization imagenet goes with --network classifier");
-    }
     const gpu = await openGpu(), text = await runFolder.readText(RECIPE);
     const kept = text === undefined ? undefined : JSON.parse(text) as Kept;
     const name = kept?.recipe ?? options.recipe ?? (isSoftware(gpu.info) ? "narrow" : "official");

@@ -70,7 +70,12 @@ export default defineCommand({
       max: 4096,
     },
     train: { type: "boolean", description: "Plan a training instead of a generation.", default: false },
-    tune: { type: "boolean", description: "With --train: of a training that tunes the U-Net.", default: false },
+    tune: {
+      type: "boolean",
+      description: "With --train: of a training that tunes the U-Net.",
+      goesWith: { train: [true] },
+      default: false,
+    },
     memory: shared.memory,
     guidanceScale: shared.guidanceScale(2),
     steps: shared.steps(50),

@@ -73,6 +73,7 @@ export default defineCommand({
       min: 1,
     },
     maskTrainSteps: {
+      goesWith: { masks: ["embeddings"] },
       type: "integer",
       unit: "steps",
       description: "With --masks embeddings: how long the mask embeddings are trained.",
@@ -164,6 +165,7 @@ export default defineCommand({
       default: false,
     },
     tuneSteps: {
+      goesWith: { tune: [true] },
       type: "integer",
       unit: "steps",
       description: "With --tune: how long that takes.",

@@ -299,6 +299,7 @@ export const sampler = {
 export const eta = {
   type: "number",
   description: "Noise added back at each DDIM step: 0 none, 1 as much as in training.",
+  goesWith: { sampler: ["ddim"] },
   default: 1,
   min: 0,
   max: 1,

@@ -69,7 +69,10 @@ export default defineCommand({
         "by words alone; the defect's tokens count in its mask only. The run then has a model/ of its own, which generate takes.",
       default: false,
     },
-    unetLearningRate: shared.learningRate(0.0004, "With --tune: step size for the U-Net's weights."),
+    unetLearningRate: {
+      ...shared.learningRate(0.0004, "With --tune: step size for the U-Net's weights."),
+      goesWith: { tune: [true] },
+    },
     maxTrainSteps: shared.maxTrainStepsOr(`${USUAL.steps}, with --tune ${TUNED.steps}`),
     trainBatchSize: shared.trainBatchSizeOr(`${USUAL.batch}, with --tune ${TUNED.batch}`),
     learningRate: shared.learningRate(0.02, "Step size for the embeddings."),
@@ -141,7 +144,11 @@ export default defineCommand({
       default: "paper",
     },
     window: { ...shared.window, default: "mask" },
-    zoom: { ...shared.zoom, otherwise: "4 with a model of 128 pixels, 2 with a larger one" },
+    zoom: {
+      ...shared.zoom,
+      goesWith: { window: ["mask"] },
+      otherwise: "4 with a model of 128 pixels, 2 with a larger one",
+    },
     latentMask: shared.latentMask,
     augmentedCopies: shared.augmentedCopies,
     validationSteps: {

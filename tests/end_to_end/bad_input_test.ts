@@ -92,6 +92,21 @@ test("data sets that cannot be learnt from", async () => {
   await refused(`${TRAIN} ${bad}`, /plate: no good images/);
 });
 
+test("flags without effect beside the others", async () => {
+  await refused(`${TRAIN} --data @data --window whole --zoom 2`, /--zoom goes with --window mask/);
+  await refused(`${TRAIN} --data @data --parity official --zoom 2`, /--zoom goes with --window mask/);
+  await refused(`${TRAIN} --data @data --unet-learning-rate 1`, /--unet-learning-rate goes with --tune/);
+  await refused(`${PAIRS} --data @data --sampler dpm++2m --eta 0.5`, /--eta goes with --sampler ddim/);
+  Deno.writeTextFileSync(shop.file("idle.json"), JSON.stringify({ sampler: "dpm++sde", eta: 0.5 }));
+  await refused(`${PAIRS} --data @data --config @idle.json`, /--eta goes with --sampler ddim/);
+  await shop.good(`${TRAIN} --data @data --part plate --window whole --out @whole-run`);
+  await refused(`${PAIRS} --data @data --zoom 2`.replace("@run", "@whole-run"), /--zoom goes with --window mask/);
+  // A run's own config names every flag.
+  await shop.good(`${PAIRS} --data @data --count 1 --sampler dpm++sde --out @few`);
+  await shop.good("generate --config @few/config.json --out @few-again");
+  assert.deepEqual(shop.products("few-again"), shop.products("few"));
+});
+
 test("file names are free, and the layout may be plain folders", async () => {
   for (const folder of ["good", "old dent", "masks/old dent"]) {
     Deno.mkdirSync(shop.file("plain", folder), { recursive: true });

@@ -161,6 +161,14 @@ test("mistakes: one line each, and nothing is written", async () => {
     ["--method draem --data @data --textures @nowhere", /nowhere: no such folder of textures/],
     ["--method draem --data @data --textures @model", /model holds no images/],
     ["--method draem --data @data --min-opacity 0.8 --max-opacity 0.3", /--min-opacity 0.8 is above --max-opacity 0.3/],
+    [
+      "--method cutpaste --data @data --textures @data",
+      /--textures goes with --method draem or prn\n.*--method cutpaste/,
+    ],
+    ["--method draem --data @data --steps 50", /--steps goes with --method textual-inversion, .* or no-spatial\n/],
+    ["--method draem --data @data --model @model", /--model goes with --method textual-inversion/],
+    ["--method no-spatial --data @data --model @model --sampler dpm++2m --eta 1", /--eta goes with --sampler ddim\n/],
+    ["--method no-spatial --data @data --model @model --on-part", /--on-part goes with --method crop-paste, cutpaste/],
     ["--method prn --data @data --defect rust", /no defect rust/],
     ["--method textual-inversion --data @data --model @model --train-run @nowhere", /nowhere[^]* is missing/],
   ];

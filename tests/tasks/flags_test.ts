@@ -1,7 +1,16 @@
 /** Flags, config files and help pages all follow from one table. */
 import assert from "node:assert/strict";
 import { UsageError } from "../../tasks/errors.ts";
-import { complete, type Flags, kebab, nearest, parseFlags, readConfig, toConfig } from "../../tasks/flags.ts";
+import {
+  complete,
+  type Flags,
+  kebab,
+  nearest,
+  parseFlags,
+  readConfig,
+  refuseIdle,
+  toConfig,
+} from "../../tasks/flags.ts";
 import { commandHelp } from "../../tasks/help.ts";
 import { commands } from "../../tasks/commands/mod.ts";
 import { defineCommand } from "../../tasks/command.ts";
@@ -103,6 +112,35 @@ Deno.test("complete() names the required flags that are missing", () => {
   refused(() => complete(flags, {}), /missing --data <text>/);
 });
 
+Deno.test("refuseIdle() refuses what was asked for in vain, and lets pass what a run's own config names anyway", () => {
+  const table = {
+    sampler: { type: "string", description: "s", choices: ["ddim", "dpm"], default: "ddim" },
+    preset: { type: "string", description: "p", choices: ["none", "all"], implies: { all: { order: "listing" } } },
+    network: { type: "string", description: "n", choices: ["a", "b", "c"] },
+    tune: { type: "boolean", description: "t", default: false },
+    eta: { type: "number", description: "e", default: 1, goesWith: { sampler: ["ddim"] } },
+    order: { type: "string", description: "o", default: "sorted", goesWith: { network: ["a", "b"] } },
+    rate: { type: "number", description: "r", goesWith: { tune: [true] } },
+  } as const satisfies Flags;
+  const judge = (line: string, config = {}) => {
+    const given = parseFlags(table, line.split(" ").filter(Boolean));
+    refuseIdle(table, complete(table, config, given), given, config);
+  };
+  refused(
+    () => judge("--sampler dpm --eta 1"),
+    /^--eta goes with --sampler ddim$/,
+    /^with --sampler dpm .*leave it out/,
+  );
+  refused(() => judge("--network c --order sorted"), /^--order goes with --network a or b$/);
+  refused(() => judge("--rate 2"), /^--rate goes with --tune$/, /^without --tune/);
+  for (const line of ["--eta 0", "--network b --order listing", "--order listing", "--tune --rate 2", ""]) judge(line);
+  judge("--preset all --network c"); // implied, not given
+  refused(() => judge("", { sampler: "dpm", eta: 0.5 }), /--eta goes with/);
+  const saved = toConfig(table, "c", "1", complete(table, { sampler: "dpm", preset: "all", network: "c" }));
+  judge("", readConfig(table, "c", saved, "c.json"));
+  judge("--sampler ddim --eta 0", readConfig(table, "c", saved, "c.json"));
+});
+
 Deno.test("nearest() suggests only what is near", () => {
   assert.equal(nearest("sed", ["seed", "steps"]), "seed");
   assert.equal(nearest("elephant", ["seed", "steps"]), undefined);
@@ -117,6 +155,11 @@ Deno.test("every command's table is sound and its help shows every flag", () => 
       assert.match(key, /^[a-z][A-Za-z0-9]*$/, label);
       assert.ok(help.includes(`--${kebab(key)}`), label);
       assert.ok(flag.description.endsWith("."), `${label}: a description is a sentence`);
+      for (const [other, values] of Object.entries(flag.goesWith ?? {})) {
+        const { type, choices } = (command.flags as Flags)[other];
+        const known = type === "boolean" ? [true, false] : choices!;
+        for (const value of values) assert.ok(known.includes(value as never), `${label} goes with --${other} ${value}`);
+      }
       if (flag.default !== undefined) {
         const saved = { [kebab(key)]: flag.default };
         if (!flag.transient) {

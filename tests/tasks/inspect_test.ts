@@ -102,13 +102,19 @@ test("inspect: a classifier names kinds, in sorted order", async () => {
   assert.ok(accuracy >= 0 && accuracy <= 1);
   assert.deepEqual(confusion.map((row: number[]) => row.reduce((a, b) => a + b)), [4, 4]);
   await refusedNormalization();
+  for (const flag of ["--save-maps", "--ground-truth official"]) {
+    const { code, err } = await shop.run(`inspect test --train-run @classes --data @data ${flag} --out @no-maps`);
+    assert.equal(code, 2);
+    assert.match(err, /^error: --(save-maps|ground-truth) is about score maps, which a classifier has not$/m);
+  }
+  await shop.good("inspect test --train-run @classes --data @data --parity official --out @classes-parity");
   await shop.good("inspect export --train-run @classes --output @classes.onnx");
 });
 
 async function refusedNormalization(): Promise<void> {
   const { code, err } = await shop.run(`inspect train ${FROM} ${SIZE} --normalization imagenet --out @colours`);
   assert.equal(code, 2);
-  assert.match(err, /--normalization imagenet goes with --network classifier/);
+  assert.match(err, /--normalization goes with --network classifier/);
 }
 
 /** Runs with folders listed backwards, as another file system might. */
@@ -224,6 +230,13 @@ test("inspect: bad input is one clear line", async () => {
   );
   await refused(`inspect train ${FROM} ${SIZE} --resolution 40 --out @c`, /--resolution 40 is no multiple of 32/);
   await refused(`inspect train ${FROM} ${SIZE} --part weave --out @d`, /no pairs of part weave/);
+  await refused(
+    `inspect train ${FROM} --network classifier --loss focal --out @d`,
+    /--loss goes with --network loc/,
+    2,
+  );
+  await refused(`inspect train ${FROM} --label-order listing --out @d`, /--label-order goes with --network class/, 2);
+  await refused(`inspect train ${FROM} --validation-steps 2 --out @d`, /--validation-steps goes with --selection/, 2);
   await refused("inspect test --train-run @nowhere --data @data --out @e", /model\.safetensors is missing/);
   await refused(
     `inspect train ${FROM} ${SIZE} --learning-rate 1 --weights @pairs/manifest.jsonl --out @f`,
