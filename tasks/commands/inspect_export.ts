@@ -1,7 +1,9 @@
 /** `inspect export`: a trained inspection network as an ONNX file. */
 import { exportOnnx } from "../../src/inspection/onnx/export.ts";
 import { OPSET } from "../../src/inspection/onnx/writer.ts";
+import { UserError } from "../../src/errors.ts";
 import { defineCommand } from "../command.ts";
+import { existsFile } from "../jobs/files.ts";
 import { readInspector } from "../jobs/inspection.ts";
 import { writeAtomic } from "../run_folder.ts";
 
@@ -17,9 +19,13 @@ export default defineCommand({
   flags: {
     trainRun: { type: "string", value: "folder", description: "Run folder of inspect train.", required: true },
     output: { type: "string", value: "file", description: "ONNX file to write.", required: true },
+    overwrite: { type: "boolean", description: "Replace the file in --output.", default: false, transient: true },
   },
   examples: ["--train-run runs/inspector --output inspector.onnx"],
-  async run({ trainRun, output }, context) {
+  async run({ trainRun, output, overwrite }, context) {
+    if (!overwrite && await existsFile(output)) {
+      throw new UserError(`${output} is there already`, "add --overwrite to replace it, or choose another --output");
+    }
     const inspector = await readInspector(trainRun), bytes = exportOnnx(inspector);
     await writeAtomic(output, bytes);
     const { config, side, labels } = inspector.info;

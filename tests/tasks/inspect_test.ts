@@ -64,6 +64,13 @@ test("inspect: train, test and export a localisation network", async () => {
   const told = await shop.good("inspect export --train-run @unet --output @unet.onnx");
   assert.match(told.err, /opset 17, input image \[batch, 3, 32, 32\]/);
   assert.ok((await Deno.stat(shop.file("unet.onnx"))).size > 20_000);
+  Deno.writeTextFileSync(shop.file("unet.onnx"), "another's");
+  const { code, err } = await shop.run("inspect export --train-run @unet --output @unet.onnx");
+  assert.equal(code, 1);
+  assert.match(err, /^error: .*unet\.onnx is there already\n {2}hint: add --overwrite .*\n$/);
+  assert.equal(Deno.readTextFileSync(shop.file("unet.onnx")), "another's");
+  await shop.good("inspect export --train-run @unet --output @unet.onnx --overwrite");
+  assert.ok((await Deno.stat(shop.file("unet.onnx"))).size > 20_000);
 });
 
 test("inspect test --parity official keeps what resizing makes of masks: its edges count against AUROC and AP", async () => {
