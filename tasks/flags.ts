@@ -93,11 +93,21 @@ function distance(a: string, b: string): number {
   return row[b.length];
 }
 
+/** Flags of other programs that users try, the flag that there is instead here, and why. */
+const FOREIGN: Readonly<Record<string, readonly [flag: string, hint: string]>> = {
+  resolution: ["model", "the model decides it: the one in --model works at the resolution in its config.json"],
+  "pretrained-model-name-or-path": ["model", "it is --model here, a folder"],
+  "output-dir": ["out", "it is --out here"],
+  "num-inference-steps": ["steps", "it is --steps here"],
+};
+
 function unknown(what: string, word: string, known: string[], where: string): UsageError {
+  const bare = (name: string) => kebab(name.replace(/^--/, ""));
+  const [instead, hint] = FOREIGN[bare(word)] ?? [], foreign = known.some((name) => bare(name) === instead);
   const guess = nearest(word, known);
   return new UsageError(
     `unknown ${what} ${word}${where}`,
-    guess ? `did you mean ${guess}?` : "--help lists what there is",
+    foreign ? hint : guess ? `did you mean ${guess}?` : "--help lists what there is",
   );
 }
 
@@ -233,6 +243,11 @@ export function valueName(flag: Flag): string {
   return flag.choices?.join("|") ?? flag.value ?? (flag.type === "string" ? "text" : flag.type);
 }
 
+/** A flag whose values are bare words: `<table …>`. */
+export function wordName(flag: Flag): string {
+  return `<${flag.value ?? valueName(flag)} …>`;
+}
+
 function article(noun: string): string {
   return `${/^[aeio]/.test(noun) ? "an" : "a"} ${noun}`;
 }
@@ -245,7 +260,9 @@ export function complete<F extends Flags>(flags: F, ...sources: Values[]): Optio
   const given: Values = Object.assign({}, ...sources), options = { ...unasked(flags, given), ...given };
   const missing = Object.keys(flags).filter((key) => flags[key].required && options[key] === undefined);
   if (missing.length) {
-    const shown = missing.map((key) => `--${kebab(key)} <${valueName(flags[key])}>`).join(" and ");
+    const shown = missing.map((key) =>
+      flags[key].positional ? wordName(flags[key]) : `--${kebab(key)} <${valueName(flags[key])}>`
+    ).join(" and ");
     throw new UsageError(`missing ${shown}`, "--help shows every flag");
   }
   return options as OptionsOf<F>;

@@ -1,5 +1,5 @@
 /** The help texts, generated from the tables of commands and flags, so that they cannot disagree with the parser. */
-import { type Flag, type Flags, kebab, rangeText, valueName } from "./flags.ts";
+import { type Flag, type Flags, kebab, rangeText, valueName, wordName } from "./flags.ts";
 import type { AnyCommand } from "./command.ts";
 
 const WIDTH = 100;
@@ -26,7 +26,7 @@ export function commandHelp(command: AnyCommand, invocation: string): string {
   const heads = flags.map(([key, flag]) => head(key, flag));
   const width = Math.min(36, Math.max(...heads.map((text) => text.length)) + 4);
   const required = flags.filter(([, flag]) => flag.required)
-    .map(([key, flag]) => flag.positional ? ` <${flag.value ?? valueName(flag)} …>` : ` ${head(key, flag)}`).join("");
+    .map(([key, flag]) => ` ${flag.positional ? wordName(flag) : head(key, flag)}`).join("");
   const lines = [command.summary, "", `Usage: ${invocation}${required} [flags]`, ""];
   if (command.details) lines.push(...wrap(command.details, WIDTH), "");
   lines.push("Flags:", ...flags.map(([, flag], i) => entry(heads[i], describe(flag), width)));

@@ -52,6 +52,10 @@ Deno.test("parseFlags() reads every type in every usual spelling", () => {
 
 Deno.test("parseFlags() refuses what it does not know, with the nearest name", () => {
   refused(() => parseFlags(flags, ["--guidence-scale", "3"]), /unknown flag --guidence-scale/, /--guidance-scale\?/);
+  const models = { ...flags, model: { type: "string", description: "m" } } as const;
+  refused(() => parseFlags(models, ["--resolution", "512"]), /unknown flag --resolution/, /the model decides it/);
+  refused(() => readConfig(models, "train", { resolution: 512 }, "c.json"), /unknown key/, /the model decides it/);
+  refused(() => parseFlags(flags, ["--resolution", "512"]), /unknown flag --resolution/, /--help lists/);
   refused(() => parseFlags(flags, ["--no-data"]), /unknown flag --no-data/);
   refused(() => parseFlags(flags, ["-q"]), /unknown flag -q/);
   refused(() => parseFlags(flags, ["wood"]), /unexpected word "wood"/);
@@ -110,6 +114,8 @@ Deno.test("readConfig() refuses unknown keys, wrong types, another command and w
 
 Deno.test("complete() names the required flags that are missing", () => {
   refused(() => complete(flags, {}), /missing --data <text>/);
+  const run = { type: "list", value: "run", description: "r", required: true, positional: true } as const;
+  refused(() => complete({ ...flags, run }, {}), /missing --data <text> and <run …>$/);
 });
 
 Deno.test("refuseIdle() refuses what was asked for in vain, and lets pass what a run's own config names anyway", () => {

@@ -87,7 +87,7 @@ test("what cannot be reported is one line", async () => {
   };
   await refused("@nowhere", /nowhere holds no run/);
   await refused("@data", /data holds no run/);
-  await refused("", /missing --runs/);
+  await refused("", /^error: missing <run …>$/m);
   Deno.mkdirSync(shop.file("empty"));
   Deno.writeTextFileSync(shop.file("empty/config.json"), '{"command":"train"}');
   await refused("@empty", /empty: this run of train left nothing to show/);

@@ -221,7 +221,7 @@ test("table1 is measured by the networks that are given; without any it says wha
 
 test("mistakes: one line each, and nothing is written", async () => {
   const cases: [line: string, message: RegExp][] = [
-    ["--data @data", /missing --table/],
+    ["--data @data", /^error: missing <table …>$/m],
     ["table13 --data @data", /table13/],
     ["table2 --data @data --seeds 0,x", /--seeds holds "x"/],
     ["table2 --data @data --seeds 1,1", /--seeds names 1 twice/],
