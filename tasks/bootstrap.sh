@@ -90,6 +90,29 @@ ensure_adapter() {
   say "the software adapter works; a graphics card with its driver is many times faster"
 }
 
+# A browser for the test that opens a page: it is skipped without one, so nothing here fails, and nothing asks for a password.
+ensure_browser() {
+  [ "$(uname -s)" = Linux ] || return 0
+  if [ -n "${CHROMIUM-}" ] || command -v chromium >/dev/null 2>&1; then return 0; fi
+  if ! command -v apt-get >/dev/null 2>&1; then
+    say "no chromium and no apt-get: the test that opens a page in a browser is skipped"
+  elif [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
+    say "no chromium, and not root: the test that opens a page in a browser is skipped (sudo apt-get install chromium)"
+  else
+    say "no chromium: installing it with apt-get, for the test that opens a page in a browser"
+    if install_packages chromium && command -v chromium >/dev/null 2>&1; then
+      say "chromium is $(command -v chromium)"
+    else
+      say "cannot install chromium: the test that opens a page in a browser is skipped"
+    fi
+  fi
+}
+
+# Whether the words after `test` ask for the tests themselves: none does, or `tests`.
+runs_tests() {
+  [ $# = 0 ] || case " $* " in *' tests '*) ;; *) return 1 ;; esac
+}
+
 if ! deno=$(find_deno); then
   install_deno
   deno=$(find_deno) || fail "Deno was installed but does not run here"
@@ -103,6 +126,7 @@ case "${1-}" in
   doctor | compile) ;;
   *) case " $* " in *' --help '* | *' -h '*) ;; *) ensure_adapter ;; esac ;;
 esac
+if [ "${1-}" = test ] && (shift && runs_tests "$@"); then ensure_browser; fi
 
 ANOMALYDIFFUSION_INVOKED_AS="sh tasks/bootstrap.sh"
 export ANOMALYDIFFUSION_INVOKED_AS
