@@ -1,6 +1,6 @@
 /**
  * The `report` command: a page of every kind of run and of several, which stands alone; in a browser, where one is found, it
- * is not blank and works although everything but itself is forbidden.
+ * is not blank, fits a phone and works although everything but itself is forbidden.
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -133,46 +133,76 @@ function browser(): string | undefined {
 
 const chromium = browser();
 
+/** Runs the browser without a window on an address; returns what it prints. */
+async function browse(url: string, ...flags: string[]): Promise<string> {
+  const { success, stdout, stderr } = await new Deno.Command(chromium!, {
+    args: [
+      ...["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"],
+      "--disable-background-networking",
+      `--user-data-dir=${shop.file("profile")}`,
+      ...flags,
+      url,
+    ],
+    signal: AbortSignal.timeout(90_000),
+  }).output();
+  assert.ok(success, new TextDecoder().decode(stderr));
+  return new TextDecoder().decode(stdout);
+}
+
+/** A phone's width: narrower than the browser's window can be, so that the page lies in a frame. */
+const PHONE = 360;
+
+/** The frame; its script writes the page's width, what it needs, and what ends right of it and cannot be scrolled to. */
+const FRAME = `<!doctype html><link rel="icon" href="data:,"><style>body { margin: 0 } iframe { border: 0 }</style>
+<iframe src="/" width="${PHONE}" height="1600"></iframe><output></output>
+<script>onload = () => {
+  const { documentElement: root, body } = document.querySelector("iframe").contentDocument;
+  const scrolls = (e) => e && (/auto|scroll/.test(getComputedStyle(e).overflowX) || scrolls(e.parentElement));
+  const isCut = (e) => e.getBoundingClientRect().right > root.clientWidth + 1 && !scrolls(e.parentElement);
+  document.querySelector("output").textContent = JSON.stringify({
+    width: root.clientWidth,
+    needs: root.scrollWidth,
+    height: root.scrollHeight,
+    cut: [...body.querySelectorAll("*")].filter(isCut).map((e) => e.tagName + "." + e.getAttribute("class")),
+  });
+};</script>`;
+
 test(
   chromium
-    ? "in a browser that allows nothing from outside, the page is not blank"
+    ? "in a browser that allows nothing from outside, the page is not blank, and fits a phone"
     : "in a browser: no chromium found, set CHROMIUM",
   async () => {
     await page("@crop unet=@unet-test", "page-shown");
     const html = Deno.readFileSync(shop.file("page-shown/index.html")), asked: string[] = [];
     const policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'";
     await using server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, ({ url }) => {
-      asked.push(new URL(url).pathname);
-      return new Response(html, { headers: { "content-type": "text/html", "content-security-policy": policy } });
+      const { pathname } = new URL(url), headers = { "content-type": "text/html" };
+      asked.push(pathname);
+      if (pathname === "/phone") return new Response(FRAME, { headers });
+      return new Response(html, { headers: { ...headers, "content-security-policy": policy } });
     });
-    for (const width of [1200, 500]) {
+    const origin = `http://127.0.0.1:${(server.addr as Deno.NetAddr).port}`;
+    for (const [path, window, width] of [["/", 1200, 1200], ["/phone", 500, PHONE]] as const) {
       const file = shop.file(`shot-${width}.png`);
-      const { success, stderr } = await new Deno.Command(chromium!, {
-        args: [
-          ...["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--hide-scrollbars"],
-          `--user-data-dir=${shop.file("profile")}`,
-          `--window-size=${width},1600`,
-          `--screenshot=${file}`,
-          `http://127.0.0.1:${(server.addr as Deno.NetAddr).port}/`,
-        ],
-        stdout: "null",
-        stderr: "piped",
-        signal: AbortSignal.timeout(90_000),
-      }).output();
-      assert.ok(success && exists(file), new TextDecoder().decode(stderr));
-      const { width: wide, data } = await decodeImage(Deno.readFileSync(file), file);
-      assert.equal(wide, width);
+      await browse(`${origin}${path}`, `--window-size=${window},1600`, `--screenshot=${file}`);
+      const { width: wide, height, data } = await decodeImage(Deno.readFileSync(file), file);
+      assert.equal(wide, window);
       const background = data.subarray(0, 3), colours = new Set<number>();
       let drawn = 0;
       for (let i = 0; i < data.length; i += 3) {
+        if ((i / 3) % window >= width) continue; // beside the frame
         colours.add(data[i] << 16 | data[i + 1] << 8 | data[i + 2]);
         if (background.some((v, c) => Math.abs(v - data[i + c]) > 24)) drawn++;
       }
       assert.ok(colours.size > 500, `${colours.size} colours`); // a page of words alone has fewer
-      const share = drawn / (data.length / 3);
+      const share = drawn / (width * height);
       assert.ok(share > 0.03 && share < 0.9, `${share} of the page is drawn on`);
     }
-    assert.deepEqual([...new Set(asked)], ["/"]);
+    const [, text] = /<output>(.*?)<\/output>/.exec(await browse(`${origin}/phone`, "--dump-dom"))!;
+    const { height, ...sideways } = JSON.parse(text);
+    assert.deepEqual(sideways, { width: PHONE, needs: PHONE, cut: [] });
+    assert.ok(height > 1600, `a page ${height} high`);
+    assert.deepEqual([...new Set(asked)].sort(), ["/", "/phone"]);
   },
   !chromium,
 );
