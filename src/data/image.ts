@@ -42,6 +42,24 @@ export function isImageName(name: string): boolean {
   return imageExtensions.some((extension) => name.toLowerCase().endsWith(extension));
 }
 
+/** Endings of pictures that are not read. */
+const UNREAD = /\.(tiff?|webp|gif|heic|heif|avif|jxl|jp2)$/i;
+
+/**
+ * What to say about the pictures of a folder that are not read; nothing where there are none.
+ * @param names of all files, with folders or without
+ */
+export function unreadPictures(folder: string, names: readonly string[]): string | undefined {
+  const counts = new Map<string, number>();
+  for (const name of names) {
+    const ending = UNREAD.exec(name)?.[0].toLowerCase();
+    if (ending) counts.set(ending, (counts.get(ending) ?? 0) + 1);
+  }
+  if (counts.size === 0) return undefined;
+  const kinds = [...counts].map(([ending, count]) => `${count} ${ending}`).sort().join(", ");
+  return `warning: ${folder}: files are passed over that cannot be read: ${kinds}; convert them to PNG`;
+}
+
 /** The bytes of a file that must exist and not be empty. */
 function readBytes(path: string): Uint8Array {
   let bytes: Uint8Array;

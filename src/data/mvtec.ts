@@ -9,7 +9,16 @@
 
 import { basename, join } from "node:path";
 import { UserError } from "../errors.ts";
-import { type Image, imageExtensions, isImageName, loadImage, loadMask, type Mask, readImageSize } from "./image.ts";
+import {
+  type Image,
+  imageExtensions,
+  isImageName,
+  loadImage,
+  loadMask,
+  type Mask,
+  readImageSize,
+  unreadPictures,
+} from "./image.ts";
 
 /** An image file with the file of its mask. */
 export interface Pair {
@@ -57,6 +66,8 @@ export interface ScanOptions {
   officialSplit?: boolean;
   /** Look at normal images only; defects and masks are not needed. */
   goodOnly?: boolean;
+  /** Is told in one line of pictures that are passed over. */
+  note?: (line: string) => void;
 }
 
 const layoutHint =
@@ -88,9 +99,14 @@ function namesIn(path: string): string[] {
 const foldersIn = (path: string) => namesIn(path).filter((name) => isFolder(join(path, name)));
 const stemOf = (name: string) => name.slice(0, name.lastIndexOf("."));
 
-/** Paths of the image files in a folder, sorted by name. */
-export function listImages(folder: string): string[] {
-  return namesIn(folder).filter(isImageName).map((name) => join(folder, name));
+/**
+ * Paths of the image files in a folder, sorted by name.
+ * @param others gets the names of all other files
+ */
+export function listImages(folder: string, others?: string[]): string[] {
+  const names = namesIn(folder);
+  others?.push(...names.filter((name) => !isImageName(name)));
+  return names.filter(isImageName).map((name) => join(folder, name));
 }
 
 /**
@@ -109,9 +125,9 @@ const reserved = new Set(["good", "masks", "ground_truth", "train", "test"]);
 const isPart = (path: string) => isFolder(join(path, "train")) || isFolder(join(path, "good"));
 
 /** The image–mask pairs of a defect. */
-function pairsOf(images: string[], maskFolder: string | undefined, label: string): Pair[] {
+function pairsOf(images: string[], maskFolder: string | undefined, label: string, others: string[]): Pair[] {
   const masks = new Map<string, string>();
-  for (const path of maskFolder ? listImages(maskFolder) : images) {
+  for (const path of maskFolder ? listImages(maskFolder, others) : images) {
     const stem = stemOf(basename(path));
     if (stem.endsWith("_mask")) masks.set(stem.slice(0, -5), path);
     else if (maskFolder && !masks.has(stem)) masks.set(stem, path);
@@ -157,10 +173,10 @@ function defectFolders(path: string): { mvtec: boolean; from: string; names: str
 }
 
 /** One part, all defects that are wanted. */
-function scanPart(path: string, { officialSplit, goodOnly, defects: only }: ScanOptions): Part {
+function scanPart(path: string, { officialSplit, goodOnly, defects: only }: ScanOptions, others: string[]): Part {
   const { mvtec, from, names } = defectFolders(path);
   const goodFolder = mvtec ? join(path, "train", "good") : join(path, "good");
-  const good = listImages(goodFolder);
+  const good = listImages(goodFolder, others);
   if (good.length === 0) {
     throw new UserError(`${path}: no good images`, `expected ${imageExtensions.join(", ")} files in ${goodFolder}`);
   }
@@ -168,7 +184,7 @@ function scanPart(path: string, { officialSplit, goodOnly, defects: only }: Scan
     name: basename(path),
     path,
     good,
-    testGood: listImages(join(path, "test", "good")),
+    testGood: listImages(join(path, "test", "good"), others),
     defects: [],
   };
   if (goodOnly) return part;
@@ -177,7 +193,7 @@ function scanPart(path: string, { officialSplit, goodOnly, defects: only }: Scan
     if (only && !only.includes(name)) continue;
     const folder = join(from, name);
     const maskFolder = ["ground_truth", "masks"].map((kind) => join(path, kind, name)).find(isFolder);
-    const pairs = pairsOf(listImages(folder), maskFolder, folder);
+    const pairs = pairsOf(listImages(folder, others), maskFolder, folder, others);
     if (pairs.length < 2) {
       throw new UserError(
         `${folder}: the defect has only one image`,
@@ -222,7 +238,14 @@ export function scanDataset(root: string, options: ScanOptions = {}): Part[] {
       throw new UserError(`${root}: no defect ${missing.join(", ")}`, `there is ${[...known].join(", ")}`);
     }
   }
-  const parts = chosen.map((name) => ({ ...scanPart(pathOf(name), options), name }));
+  const others: string[] = [];
+  let parts: Part[];
+  try {
+    parts = chosen.map((name) => ({ ...scanPart(pathOf(name), options, others), name }));
+  } finally { // where images or masks are missing, it may be why
+    const line = unreadPictures(root, others);
+    if (line) options.note?.(line);
+  }
   return options.goodOnly ? parts : parts.filter(({ defects }) => defects.length > 0);
 }
 

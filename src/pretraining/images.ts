@@ -1,7 +1,7 @@
 /** What a base model is trained on: procedural pictures with their captions, or the user's own normal images. */
 
 import { basename, join, relative } from "node:path";
-import { isImageName, loadImage } from "../data/image.ts";
+import { isImageName, loadImage, unreadPictures } from "../data/image.ts";
 import { pretrainingSample } from "../data/procedural/sample.ts";
 import { resize } from "../data/resize.ts";
 import { Random } from "../random/philox.ts";
@@ -63,13 +63,14 @@ export function captionOf(folders: readonly string[]): string {
   return words.length ? `a photo of a ${words.join(" ")}` : "a photo";
 }
 
-function* walk(folder: string): Generator<string> {
+function* walk(folder: string, others: string[]): Generator<string> {
   const entries = [...Deno.readDirSync(folder)].filter(({ name }) => !name.startsWith("."));
   for (const { name } of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {
     const path = join(folder, name);
     if (Deno.statSync(path).isDirectory) {
-      if (!SKIPPED.has(name.toLowerCase())) yield* walk(path);
+      if (!SKIPPED.has(name.toLowerCase())) yield* walk(path, others);
     } else if (isImageName(name)) yield path;
+    else others.push(name);
   }
 }
 
@@ -86,21 +87,26 @@ export interface ViewSettings {
  * ground_truth and masks are left out, so that a data set in MVTec layout can be given as it is.
  * @param side in pixels
  * @param views make so many views of the images instead, of each in turn; view i depends on (seed, i) and its image only
+ * @param note is told in one line of pictures that are passed over
  * @throws UserError where there are none, or one is broken
  */
 export async function folderImages(
   folder: string,
   side: number,
   views?: ViewSettings,
+  note?: (line: string) => void,
 ): Promise<TrainingImages> {
   let paths: string[];
+  const others: string[] = [];
   try {
-    paths = [...walk(folder)];
+    paths = [...walk(folder, others)];
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) throw new UserError(`${folder}: no such folder`);
     if (error instanceof Deno.errors.NotADirectory) throw new UserError(`${folder}: not a folder`);
     throw error;
   }
+  const unread = unreadPictures(folder, others);
+  if (unread) note?.(unread);
   if (paths.length < 2) {
     throw new UserError(`${folder}: ${paths.length} images`, "give a folder with at least two normal images");
   }

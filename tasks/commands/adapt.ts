@@ -58,7 +58,8 @@ export default defineCommand({
   ],
   async run(options, context) {
     const { data, seed, views: count, zoom, model = smallModelFolder(), memory } = options;
-    const open = (side: number) => folderImages(data, side, { seed, count, zoom: zoom ?? usualZoom(side) });
+    const open = (side: number) =>
+      folderImages(data, side, { seed, count, zoom: zoom ?? usualZoom(side) }, context.log);
     const unet = { ...options, emaDecay: EMA_DECAY, captionDropout: CAPTION_DROPOUT };
     const pictures = { open, whose: "views of the user's", newWords: false };
     context.print(await trainBaseModel(pictures, { seed, model, memory, unet }, context));

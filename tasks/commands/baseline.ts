@@ -121,7 +121,7 @@ export default defineCommand({
     "--method textual-inversion --data photos --out runs/inversion",
   ],
   async run(options, context) {
-    const kinds = openKinds(options), { method } = options;
+    const kinds = openKinds(options, context), { method } = options;
     if (isModelFree(method)) return await makeBaseline(kinds, { ...options, method }, context);
     await requireAdapter();
     await makeInversionBaseline(await openBase(options.model), kinds, { ...options, method }, context);

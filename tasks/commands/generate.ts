@@ -191,7 +191,7 @@ export default defineCommand({
     usePrecision(base.gpu, options.precision, context.log);
     const { path, embedding: read, sha256 } = await readEmbedding(options.trainRun, "train", base);
     const embedding = withStatistics(read, options.officialBn);
-    const kinds = learnedKinds(options, path, embedding.keys);
+    const kinds = learnedKinds(options, path, embedding.keys, context);
     const keys = kinds.map(({ key }) => key);
     const view = { window: options.window ?? embedding.view?.window ?? "whole", zoom: embedding.view?.zoom ?? 1 };
     if (options.zoom !== undefined && view.window === "whole") {

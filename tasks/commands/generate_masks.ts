@@ -128,7 +128,7 @@ export default defineCommand({
     let kinds, sampling;
     if (options.source === "embeddings") {
       const { path, embedding } = await readEmbedding(options.masksRun!, "train-masks", base);
-      kinds = learnedKinds(options, path, embedding.keys);
+      kinds = learnedKinds(options, path, embedding.keys, context);
       const sizes = {
         batch: options.batchSize,
         guidance,
@@ -146,7 +146,7 @@ export default defineCommand({
       };
     }
     await makeMasks(
-      kinds ?? openKinds(options),
+      kinds ?? openKinds(options, context),
       {
         count,
         seed,

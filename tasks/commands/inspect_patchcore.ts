@@ -95,7 +95,7 @@ export default defineCommand({
     const inspector = trainRun === undefined ? undefined : await readInspector(trainRun);
     const gpu = await openGpu();
     const side = options.resolution ?? inspector?.info.side ?? (isSoftware(gpu.info) ? SIDE_SOFTWARE : SIDE);
-    const kinds = openKinds(options), parts = [...new Set(kinds.map(({ part }) => part.name))];
+    const kinds = openKinds(options, context), parts = [...new Set(kinds.map(({ part }) => part.name))];
     // Freed in the end; the base model is shared and stays.
     using owned = new DisposableStack();
     await using networks = new AsyncDisposableStack();

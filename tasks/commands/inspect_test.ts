@@ -42,7 +42,7 @@ export default defineCommand({
         "leave it out, or give the run of a localisation network",
       );
     }
-    const all = openKinds({ data: options.data, part: options.part ?? info.parts, defect: options.defect });
+    const all = openKinds({ data: options.data, part: options.part ?? info.parts, defect: options.defect }, context);
     const known = (kind: typeof all[number]) => labels.includes(labelOf(kind.part.name, kind.defect.name, info.parts));
     const kinds = config.kind === "classifier" && !options.defect ? all.filter(known) : all;
     const strange = config.kind === "classifier" ? all.find((kind) => !known(kind)) : undefined;

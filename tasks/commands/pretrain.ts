@@ -128,7 +128,9 @@ export default defineCommand({
     const folder = await trainBaseModel(
       {
         open: (side) =>
-          data ? folderImages(data, side, shown(side)) : proceduralImages(seed, options.proceduralImages, side),
+          data
+            ? folderImages(data, side, shown(side), context.log)
+            : proceduralImages(seed, options.proceduralImages, side),
         whose: data ? views ? "views of the user's" : "of the user's" : "procedural ones",
         newWords: data !== undefined,
       },

@@ -66,7 +66,7 @@ export default defineCommand({
     using opened = await openTrainedBase(trainRun, given.model ?? trained, context);
     const { base } = opened;
     const { path, embedding, sha256 } = await readEmbedding(trainRun, "train", base);
-    const kinds = learnedKinds({ data, part, defect }, path, embedding.keys);
+    const kinds = learnedKinds({ data, part, defect }, path, embedding.keys, context);
     // One picture at a time: it fits, or it is told before anyone has painted a mask.
     const guideFrom = guideFromOf(embedding, kinds.map(({ key }) => key));
     const sizes = {

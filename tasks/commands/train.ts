@@ -210,7 +210,7 @@ export default defineCommand({
     }
     using owned = options.tune ? await openTrainableBase(options.model) : undefined;
     const base = owned ?? await openBase(options.model);
-    const kinds = openKinds(options), samples = await trainingSamples(kinds, context);
+    const kinds = openKinds(options, context), samples = await trainingSamples(kinds, context);
     if (options.initializer === "word") base.wordVector(options.initializerToken); // refused before anything is encoded
     const area = options.lossNormalization === "area";
     const spatial = spatialConfigOf(

@@ -90,7 +90,7 @@ export default defineCommand({
   examples: ["--data photos --out runs/photos-masks"],
   async run(options, context) {
     const base = await openBase(options.model);
-    const kinds = openKinds(options), samples = await trainingSamples(kinds, context);
+    const kinds = openKinds(options, context), samples = await trainingSamples(kinds, context);
     if (options.initializer === "word") base.wordVector(options.initializerToken); // refused before anything is encoded
     const area = options.lossNormalization === "area";
     const sizes = { batch: options.trainBatchSize, tokens: options.numVectors, area, kinds: kinds.length };

@@ -7,7 +7,7 @@ import { pairFigures } from "../../src/anomaly/figures.ts";
 import type { Made, RealPair } from "../../src/baselines/method.ts";
 import { modelFree, type ModelFreeName } from "../../src/baselines/mod.ts";
 import { pictureTextures, proceduralTextures, type TextureSource } from "../../src/baselines/textures.ts";
-import { isImageName, loadImage, toPng } from "../../src/data/image.ts";
+import { isImageName, loadImage, toPng, unreadPictures } from "../../src/data/image.ts";
 import { loadPair } from "../../src/data/mvtec.ts";
 import { UserError } from "../../src/errors.ts";
 import { Random } from "../../src/random/philox.ts";
@@ -61,7 +61,7 @@ const TRIES = 20;
 export async function makeBaseline(kinds: readonly Kind[], run: BaselineRun, context: Context): Promise<void> {
   const { method, seed, count } = run, { runFolder, signal } = context, baseline = modelFree[method];
   const onPart = run.onPart ?? baseline.onPart, opacity = opacityOf(run);
-  const textures = baseline.textures && run.textures ? folderTextures(run.textures) : proceduralTextures;
+  const textures = baseline.textures && run.textures ? folderTextures(run.textures, context) : proceduralTextures;
   const before = await readJsonLines<BaselineRecord>(runFolder.file(MANIFEST));
   const finished = new Set(before.map((r) => `${r.part}+${r.defect} ${r.index}`));
   let manifest: JsonLines<BaselineRecord> | undefined; // opened once there is something to write
@@ -140,13 +140,14 @@ function opacityOf({ method, minOpacity, maxOpacity }: BaselineRun): readonly [n
 }
 
 /** Textures of a folder and of the folders in it, sorted by path. */
-function folderTextures(folder: string): TextureSource {
-  const paths: string[] = [];
+function folderTextures(folder: string, { log }: Pick<Context, "log">): TextureSource {
+  const paths: string[] = [], others: string[] = [];
   const visit = (path: string) => {
     for (const { name, isDirectory } of Deno.readDirSync(path)) {
       if (name.startsWith(".")) continue;
       if (isDirectory) visit(`${path}/${name}`);
       else if (isImageName(name)) paths.push(`${path}/${name}`);
+      else others.push(name);
     }
   };
   try {
@@ -155,6 +156,8 @@ function folderTextures(folder: string): TextureSource {
     if (!(error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory)) throw error;
     throw new UserError(`${folder}: no such folder of textures`, "leave --textures out for procedural ones");
   }
+  const unread = unreadPictures(folder, others);
+  if (unread) log(unread);
   if (paths.length === 0) {
     throw new UserError(`${folder} holds no images`, "give a folder of textures, or leave --textures out");
   }

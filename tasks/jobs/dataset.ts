@@ -26,11 +26,16 @@ export interface Kind {
 
 /**
  * The kinds of defect that the flags choose, sorted by part and defect.
+ * @param context is told of pictures that are passed over
  * @throws UserError where the data set does not hold what was asked for
  */
-export function openKinds({ data, part, defect, officialSplit }: Selection): Kind[] {
+export function openKinds(
+  { data, part, defect, officialSplit }: Selection,
+  context?: Pick<Context, "log">,
+): Kind[] {
   const parts = scanDataset(data, {
     officialSplit,
+    note: context?.log,
     parts: part?.length ? part : undefined,
     defects: defect?.length ? defect : undefined,
   });
@@ -42,8 +47,14 @@ export function openKinds({ data, part, defect, officialSplit }: Selection): Kin
  * @param path file of the embeddings, for error messages
  * @param keys what it holds
  */
-export function learnedKinds({ part, defect, ...selection }: Selection, path: string, keys: readonly string[]): Kind[] {
-  const kinds = openKinds({ part, defect, ...selection }), known = kinds.filter(({ key }) => keys.includes(key));
+export function learnedKinds(
+  { part, defect, ...selection }: Selection,
+  path: string,
+  keys: readonly string[],
+  context?: Pick<Context, "log">,
+): Kind[] {
+  const kinds = openKinds({ part, defect, ...selection }, context),
+    known = kinds.filter(({ key }) => keys.includes(key));
   const served = new Set((defect?.length ? [] : known).map((kind) => kind.part.name));
   const missing = kinds.filter((kind) => !known.includes(kind) && !served.has(kind.part.name));
   if (known.length === 0 || (missing.length && (part?.length || defect?.length))) {

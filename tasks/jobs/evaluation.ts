@@ -76,7 +76,7 @@ export async function requireManifest(pairs: string): Promise<PairRecord[]> {
 export async function evaluatePairs(run: EvaluationRun, context: Context): Promise<void> {
   const all = await requireManifest(run.pairs);
   const made = new Set(all.map(({ part, defect }) => `${part}+${defect}`));
-  const chosen = openKinds(run), kinds = chosen.filter(({ key }) => made.has(key));
+  const chosen = openKinds(run, context), kinds = chosen.filter(({ key }) => made.has(key));
   const strange = [...made].filter((key) => !openKinds({ data: run.data }).some((kind) => kind.key === key));
   if (strange.length) {
     throw new UserError(`${run.data} holds no ${strange.join(", ")}`, "give the data set of these pairs");

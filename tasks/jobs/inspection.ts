@@ -95,7 +95,7 @@ export async function trainingImages(
 ): Promise<TrainingImages> {
   const pairs = scanGenerated(folder, { parts: part, defects: defect, most: maxPairs, note: context.log });
   const parts = [...new Set(pairs.map((pair) => pair.part))].sort();
-  const kinds = openKinds({ data, part: parts });
+  const kinds = openKinds({ data, part: parts }, context);
   const wanted = pairs.map((pair) => ({ ...pair, kind: labelOf(pair.part, pair.defect, parts) }));
   const defects = await load(wanted, side, "reading pairs", context);
   const drawn = (wantsControls ? controlledPairs(wanted) : []).map((pair) => ({ ...pair, image: pair.control }));

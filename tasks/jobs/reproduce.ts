@@ -77,7 +77,7 @@ const TIMES = "times.jsonl";
 /** Makes everything and writes the tables; returns their Markdown. */
 export async function reproduce(run: Reproduction, context: Context): Promise<string[]> {
   const { tables, seeds } = run, { runFolder, signal } = context;
-  const kinds = openKinds(run), parts = [...new Set(kinds.map(({ part }) => part.name))];
+  const kinds = openKinds(run, context), parts = [...new Set(kinds.map(({ part }) => part.name))];
   const classified = parts.filter((name) => kinds.filter(({ part }) => part.name === name).length > 1);
   if (tables.some(({ measure }) => measure === "classifier") && classified.length === 0) {
     throw new UserError(

@@ -55,6 +55,24 @@ Deno.test("data set: several parts in MVTec layout, first third for training", (
     refused(root, /no defect dent/, { defects: ["crack", "dent"] });
   }));
 
+Deno.test("data set: pictures of other formats are told in one line, also where they are why something is missing", () =>
+  withFiles(
+    [...mvtec("", 4), "test/crack/x.TIF", "ground_truth/crack/x.tif", "train/good/y.webp", "notes.tif"],
+    (root) => {
+      const lines: string[] = [], note = (line: string) => void lines.push(line);
+      assert.equal(scanDataset(root, { note })[0].defects[0].pairs.length, 4);
+      assert.deepEqual(lines.splice(0), [
+        `warning: ${root}: files are passed over that cannot be read: 1 .webp, 2 .tif; convert them to PNG`,
+      ]);
+      for (const n of numbers(2)) {
+        Deno.renameSync(join(root, `train/good/${n}.png`), join(root, `train/good/${n}.tiff`));
+      }
+      refused(root, /no good images/, { note });
+      assert.match(lines.join(), /: 1 \.webp, 2 \.tiff; convert them to PNG$/);
+      assert.throws(() => scanDataset(root), /no good images/);
+    },
+  ));
+
 Deno.test("data set: the official split trains on one test image more", () =>
   withFiles(mvtec("", 7), (root) => {
     const [{ name, defects: [crack] }] = scanDataset(root, { officialSplit: true });

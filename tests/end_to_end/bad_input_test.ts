@@ -124,6 +124,19 @@ test("file names are free, and the layout may be plain folders", async () => {
   assert.ok(exists(shop.file("plain-pairs/plain/test/old dent/0000.png")));
 });
 
+test("pictures that cannot be read are told in one line", async () => {
+  const data = damaged("tiff", (data) => {
+    Deno.copyFileSync(join(data, "train/good/000.png"), join(data, "train/good/more.tiff"));
+    Deno.copyFileSync(join(data, "test/dent/000.png"), join(data, "test/dent/more.webp"));
+  });
+  const line =
+    /^warning: .*tiff: files are passed over that cannot be read: 1 \.tiff, 1 \.webp; convert them to PNG$/gm;
+  for (const command of [`${TRAIN} ${data} --part plate`, `baseline --method cutpaste --count 1 ${data}`]) {
+    const { err } = await shop.good(`${command} --out @tiff-${command.split(" ")[0]}`);
+    assert.equal(err.match(line)?.length, 1, err);
+  }
+});
+
 test("model folders that do not fit", async () => {
   const train = TRAIN.replace("@model", "@odd") + " --data @data";
   await refused(train, /odd: no such model folder/);

@@ -102,7 +102,9 @@ Deno.test("a folder in MVTec layout gives its normal images", async () => {
         data: new Uint8ClampedArray(8 * 6 * 3).fill(value),
       });
     }
-    const images = await folderImages(root, 32);
+    await Deno.writeTextFile(`${root}/gear/1.tif`, "");
+    const lines: string[] = [], images = await folderImages(root, 32, undefined, (line) => void lines.push(line));
+    assert.match(lines.join(), /^warning: .*: 1 \.tif; convert them to PNG$/);
     assert.equal(images.count, 2);
     assert.deepEqual([0, 1].map((i) => images.caption(i)), ["a photo of a gear", "a photo of a nut"]);
     assert.equal(images.pixels(0).length, 32 * 32 * 3);
