@@ -4,7 +4,7 @@
  * named in one line and ignored: the program only runs slower without it.
  */
 import { dirname, isAbsolute, join } from "node:path";
-import { gemmRevision } from "../src/graph/ops/gemm.ts";
+import { gemmRevision } from "../src/graph/ops/gemm_launch.ts";
 import { gemmVariants, variantName } from "../src/graph/ops/gemm_variants.ts";
 import { OWN_CHOICE } from "../src/graph/tuner.ts";
 import { replaceFile, writeAll } from "../src/weights/atomic.ts";
