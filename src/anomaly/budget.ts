@@ -151,8 +151,8 @@ function sizesOnly(dtype: "f16" | "f32" = "f32"): Parameters {
 const total = (specs: Iterable<Spec>) => [...specs].reduce((bytes, spec) => bytes + roundUp(bytesOf(spec)), 0);
 const count = (specs: Iterable<Spec>) => [...specs].reduce((n, spec) => n + spec.shape.reduce((a, b) => a * b, 1), 0);
 
-/** Is shown each program's plan. */
-export type SeePlan = (plan: Plan) => void;
+/** Is shown each program's plan, and the name of its phase. */
+export type SeePlan = (plan: Plan, name: string) => void;
 
 /** What lies on the device besides a program's own buffers. */
 interface Resident {
@@ -260,7 +260,7 @@ function autoencoderPhase(
   if (widest.banded) return bandedPhase(name, walk(config, resident.base), widest, resident, binding);
   const mode = { ...widest, batch: Math.min(most, widest.batch) };
   const y = graph(config, resident.base, mode.batch), planned = plan([y]);
-  seen?.(planned);
+  seen?.(planned, name);
   return { ...phase(name, planned, resident, bytesOf(y)), pictures: mode };
 }
 
@@ -415,7 +415,7 @@ export function planTraining(
   const shared = (buffers: readonly number[]) => sharedBytes([...others, buffers]);
   const free = budget - besides - ownOf(encoding) - keptBy(pictures, state);
   const fitted = fitStep(graph.loss, graph.step, free, shared);
-  seen?.(fitted.plan);
+  seen?.(fitted.plan, "training step");
   const training = phase("training step", fitted.plan, resident, 4, fitted.recompute.size);
   const phases = [encoding, training, ...pictures];
   const peak = peakOf(phases, keptBy([encoding, training]) + keptBy(pictures, state));
@@ -456,7 +456,8 @@ export function planGeneration(
   const state = samplerState(config, sizes), others = stateVariables(state);
   const prepare = plan([], prepareEffects(config, base, encoder, state, sizes));
   const step = plan([], stepEffects(config, base, state, sizes));
-  for (const planned of [prepare, step]) seen?.(planned);
+  seen?.(prepare, "text and keys");
+  seen?.(step, "sampling step");
   const resident = { base, others, weights: encoder.variables.values().toArray() };
   const phases = [
     encoding,

@@ -7,7 +7,7 @@ import type { Gpu } from "../gpu/device.ts";
 import { type KernelTime, Program, type Region } from "../gpu/program.ts";
 import { roundUp } from "./memory.ts";
 import type { Value } from "./op.ts";
-import { plan, type PlanReport } from "./plan.ts";
+import { plan, type PlanReport, type Tuning } from "./plan.ts";
 import type { Scratch } from "./scratch.ts";
 import type { Tensor } from "./tensor.ts";
 import { bytesOf } from "./tensor.ts";
@@ -36,12 +36,7 @@ export class Compiled<O extends Outputs = Outputs> implements Disposable {
     this.#gpu = gpu;
     this.#scratch = scratch;
     const names = Object.keys(outputs);
-    const planned = plan(names.map((name) => outputs[name]), effects, {
-      choices: gpu.choices,
-      workgroupBytes: gpu.device.limits.maxComputeWorkgroupStorageSize,
-      subgroups: gpu.subgroups,
-      f16: gpu.precision === "f16",
-    });
+    const planned = plan(names.map((name) => outputs[name]), effects, tuningOf(gpu));
     this.report = planned.report;
     const own = (bytes: number, label: string) => {
       const buffer = gpu.acquire(bytes, label);
@@ -135,6 +130,12 @@ export class Compiled<O extends Outputs = Outputs> implements Disposable {
     this.#owned.length = 0;
     this.#scratch?.give(this.#borrowed.splice(0));
   }
+}
+
+/** What plans for a device may use. */
+export function tuningOf({ choices, device, subgroups, precision }: Gpu): Tuning {
+  const workgroupBytes = device.limits.maxComputeWorkgroupStorageSize;
+  return { choices, workgroupBytes, subgroups, f16: precision === "f16" };
 }
 
 /**

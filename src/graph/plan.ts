@@ -8,7 +8,7 @@ import type { Kernel } from "../gpu/device.ts";
 import type { Scalar } from "../gpu/program.ts";
 import type { Defines } from "../gpu/template.ts";
 import { assignMemory, type Slot } from "./memory.ts";
-import type { Alternatives, Epilogue, Tunable, Value } from "./op.ts";
+import type { Alternatives, Epilogue, LaunchSpec, Tunable, Value } from "./op.ts";
 import { bytesOf, type Node, sameShape, type Tensor } from "./tensor.ts";
 
 /** A launch before memory is assigned. */
@@ -62,6 +62,12 @@ function chosenOf(tunable: Tunable | undefined, tuning: Tuning | undefined) {
   const { choices } = tuning, measured = tuning.f16 ? choices.get(f16Key(tunable.key)) : undefined;
   const name = measured ?? choices.get(tunable.key);
   return tunable.variants.find((variant) => variant.name === name && runs(variant, tuning));
+}
+
+/** How a device does a launch: as its table says, else by subgroups where it has them, else the op's own way. */
+export function wayOf(own: LaunchSpec, alternatives: Alternatives | undefined, tuning: Tuning | undefined): LaunchSpec {
+  const chosen = chosenOf(alternatives?.tunable, tuning);
+  return chosen?.launch() ?? (tuning?.subgroups ? alternatives?.subgroups?.() : undefined) ?? own;
 }
 
 /** What a graph will do and cost. */
@@ -137,8 +143,7 @@ export function plan(outputs: readonly Tensor[], effects: readonly Tensor[] = []
         epilogue: chain ? chain.steps.map((step) => step(values)) : [],
         scratch: fresh,
         launch: (own, alternatives) => {
-          const chosen = chosenOf(alternatives?.tunable, tuning);
-          const spec = chosen?.launch() ?? (tuning?.subgroups ? alternatives?.subgroups?.() : undefined) ?? own;
+          const spec = wayOf(own, alternatives, tuning);
           const { kernel, defines = {}, buffers, uniforms = [], workgroups, flops = 0 } = spec;
           if (workgroups.some((n) => n > 65535)) throw new Error(`${producer.label}: ${workgroups} workgroups`);
           launches.push({ label: producer.label, kernel, defines, buffers, uniforms, workgroups, flops, alternatives });

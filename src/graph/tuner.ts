@@ -227,7 +227,7 @@ async function timed(gpu: Gpu, program: Program): Promise<number> {
 }
 
 /** Words that are ordinary numbers of many digits both as one f32 and as two f16: which of them a kernel reads is not known. */
-function numbers(count: number): Uint32Array {
+export function numbers(count: number): Uint32Array {
   const random = new Random(0, "tune"), words = new Uint32Array(count), fresh = Math.min(count, PERIOD);
   for (let i = 0; i < fresh; i++) words[i] = (random.word() & 0x83ff83ff) | 0x38003800;
   for (let i = fresh; i < count; i += fresh) words.set(words.subarray(0, Math.min(fresh, count - i)), i);

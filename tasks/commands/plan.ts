@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { type JobPlan, planGeneration, planTraining } from "../../src/anomaly/budget.ts";
 import { spatialConfigOf } from "../../src/anomaly/inversion.ts";
 import { UserError } from "../../src/errors.ts";
+import type { Plan } from "../../src/graph/plan.ts";
 import { checkModelConfig, downsamplingFactor, type ModelConfig } from "../../src/weights/config.ts";
 import { largeModelConfig } from "../../src/weights/large.ts";
 import { smallModelFolder } from "../assets.ts";
@@ -11,6 +12,7 @@ import { openGpu } from "../device.ts";
 import { UsageError } from "../errors.ts";
 import { gib, memoryBytes } from "../jobs/memory.ts";
 import { VALIDATION } from "../jobs/validation.ts";
+import { kernelTable, profilesOf } from "../jobs/kernel_times.ts";
 import { matmulRate } from "../jobs/matmul_rate.ts";
 import * as shared from "./shared.ts";
 
@@ -102,6 +104,13 @@ export default defineCommand({
       description: "Take the speed of a short matrix product on this machine's adapter.",
       default: false,
     },
+    profile: {
+      type: "boolean",
+      description:
+        "Run each program of the job once, with made-up numbers, and print which of its kernels take the longest.",
+      goesWith: { measure: [true] },
+      default: false,
+    },
     binding: {
       type: "string",
       value: "amount",
@@ -112,6 +121,7 @@ export default defineCommand({
     json: { type: "boolean", description: "Print one JSON object instead of lines.", default: false, transient: true },
   },
   examples: [
+    "--train --measure --profile",
     "--model large --batch 4 --train --memory 8GiB",
     "--model large --batch 8 --memory 5GiB --tflops 20",
   ],
@@ -126,26 +136,34 @@ export default defineCommand({
     const binding = options.binding === undefined
       ? gpu?.device.limits.maxStorageBufferBindingSize ?? MOST_BINDING
       : memoryBytes(options.binding, "--binding");
+    const programs = new Map<string, Plan>();
+    const seen = (plan: Plan, name: string) => void programs.set(name, plan);
     const job = options.train
       ? planTraining(
         config,
         { ...sizes, area: true, kinds: options.kinds, validation: VALIDATION, tune: options.tune },
         budget,
-        undefined,
+        seen,
         binding,
       )
       : planGeneration(
         config,
         { ...sizes, guidance: options.guidanceScale, reweighting: "official", sampler: options.sampler },
         budget,
-        undefined,
+        seen,
         binding,
       );
     const rate = gpu ? await matmulRate(gpu) : (options.tflops ?? NaN) * 1e12;
     const seconds = timesOf(job, rate, options);
-    if (options.json) context.print(JSON.stringify({ ...job, seconds, flopsPerSecond: rate || null }, null, 2));
-    else for (const line of report(config, job, rate, seconds, options)) context.print(line);
     const wide = job.phases.find(({ largestValue }) => largestValue > binding);
+    const timed = gpu && options.profile && !wide && job.fits ? await profilesOf(gpu, programs, context) : undefined;
+    if (options.json) {
+      const kernels = timed && Object.fromEntries(timed);
+      context.print(JSON.stringify({ ...job, seconds, flopsPerSecond: rate || null, kernels }, null, 2));
+    } else {
+      for (const line of report(config, job, rate, seconds, options)) context.print(line);
+      for (const [name, rows] of timed ?? []) for (const line of kernelTable(name, rows)) context.print(line);
+    }
     if (wide) {
       throw new UserError(
         `${wide.name}: this needs ${gib(wide.largestValue)} in one buffer, the adapter binds ${gib(binding)} at most`,

@@ -3,8 +3,10 @@ import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { type JobPlan, planTraining } from "../../src/anomaly/budget.ts";
 import { VALIDATION } from "../../tasks/jobs/validation.ts";
+import { Gpu } from "../../src/gpu/device.ts";
 import { availableMemory } from "../../src/gpu/available_memory.ts";
 import { PERMISSIONS } from "../../tasks/compile.ts";
+import { kernelTable, profilesOf } from "../../tasks/jobs/kernel_times.ts";
 import { fitGenerationTo, fitTrainingTo, gib, jobBudget, memoryBudget, memoryBytes } from "../../tasks/jobs/memory.ts";
 import { lightSpatialConfig } from "../../src/models/spatial_encoder.ts";
 import { tinyModelConfig } from "../support/tiny_model.ts";
@@ -73,6 +75,7 @@ Deno.test("what does not fit, and what makes no sense, is one line", async () =>
       [["--memory", "much"], 2, /--memory is an amount such as 8GiB or 6000MB, not "much"/],
       [["--size", "100"], 2, /--size 100 does not fit the model\n.*multiple of \d+/],
       [["--train", "--binding", "1MiB"], 1, /training step: this needs \d+ MiB in one buffer, the adapter binds 1 MiB/],
+      [["--profile"], 2, /--profile goes with --measure\n.*without --measure it has no effect/],
       [["--model", "nowhere"], 1, /config\.json was not found/],
     ] as const
   ) {
@@ -93,6 +96,37 @@ Deno.test("--measure takes the speed of this machine's adapter for the time of a
   assert.ok(flopsPerSecond > 1e9, `${flopsPerSecond}`);
   const step = phases.find(({ name }: { name: string }) => name === "training step").flops / flopsPerSecond;
   assert.ok(Math.abs(seconds.step / step - 1) < 1e-9);
+});
+
+Deno.test("--profile prints the kernels on which the programs of the job spend their time", async () => {
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", ...PERMISSIONS, "--no-check", MAIN, ..."plan --batch 1 --size 32 --measure --profile".split(" ")],
+    env: { NO_COLOR: "1", ANOMALYDIFFUSION_CWD: "" },
+  }).output();
+  const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+  assert.equal(code, 0, err);
+  using gpu = await Gpu.open();
+  if (!gpu.hasTimestamps) return assert.match(err, /no timestamp queries/);
+  const names = ["encode images", "text and keys", "sampling step", "decode images"];
+  assert.deepEqual(
+    [...out.matchAll(/^Kernels of (.*): \d+\.\d\d ms in \d+ launches, /gm)].map(([, name]) => name),
+    names,
+  );
+  assert.match(out, /^ {2}gemm convolution f16 .* +\d+ × +\d+\.\d\d ms +\d+\.\d % +\d+\.\d GFLOP\/s$/m);
+  const shares = out.slice(out.indexOf("Kernels of sampling")).split("\n\n")[0].matchAll(/ ([\d.]+) %/g);
+  assert.ok(Math.abs([...shares].reduce((sum, [, share]) => sum + Number(share), 0) - 100) < 1);
+});
+
+Deno.test("kernels of a program: the slowest first, the others together; an adapter without a clock is told", async () => {
+  const row = (i: number) => ({ label: `kernel ${i}`, launches: 2, milliseconds: 1 << (10 - i), gflops: i ? 0 : 3.25 });
+  const lines = kernelTable("a step", Array.from({ length: 10 }, (_, i) => row(i)));
+  assert.match(lines[1], /^Kernels of a step: 2046\.00 ms in 20 launches, /);
+  assert.match(lines[2], /^ {2}kernel 0 +2 × +1024\.00 ms +50\.0 % +3\.3 GFLOP\/s$/);
+  assert.match(lines[3], /^ {2}kernel 1 +2 × +512\.00 ms +25\.0 %$/);
+  assert.match(lines.at(-1)!, /^ {2}2 others +4 × +6\.00 ms +0\.3 %$/);
+  const told: string[] = [], context = { log: (line: string) => void told.push(line), signal: AbortSignal.abort() };
+  assert.equal(await profilesOf({ hasTimestamps: false } as Gpu, new Map(), context), undefined);
+  assert.match(told.join(), /^this adapter has no timestamp queries: /);
 });
 
 Deno.test("amounts of memory", () => {
