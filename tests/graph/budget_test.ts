@@ -6,9 +6,9 @@ import {
   fitTraining,
   planGeneration,
   planTraining,
-  type SeePlan,
   type TrainingSizes,
 } from "../../src/anomaly/budget.ts";
+import type { SeePlan } from "../../src/anomaly/budget_phases.ts";
 import type { AnomalyEmbedding } from "../../src/anomaly/embedding.ts";
 import { PairGenerator } from "../../src/anomaly/generate.ts";
 import { Inversion, type InversionItem, type InversionSettings, spatialConfigOf } from "../../src/anomaly/inversion.ts";
