@@ -169,7 +169,7 @@ export default defineCommand({
       type: "integer",
       unit: "steps",
       description: "With --tune: how long that takes.",
-      otherwise: "as in train",
+      default: 240,
       min: 1,
     },
     inception: {

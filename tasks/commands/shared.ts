@@ -229,6 +229,14 @@ export function learningRate(rate: number, what = "Step size of the optimiser.")
   return { type: "number", description: what, default: rate, min: 0, max: 1 } as const satisfies Flag;
 }
 
+/**
+ * A step size whose default depends on something else.
+ * @param otherwise the defaults, in words
+ */
+export function learningRateOr(otherwise: string, description: string) {
+  return { type: "number", description, otherwise, min: 0, max: 1 } as const satisfies Flag;
+}
+
 export function numVectors(count: number) {
   return {
     type: "integer",

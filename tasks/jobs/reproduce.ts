@@ -270,8 +270,7 @@ function footing(
       `${budget.augmentedCopies} augmented views of each pair`,
     ...(rows.some(({ recipe }) => recipe?.kind === "learned" && recipe.tune)
       ? {
-        "the U-Net tuned":
-          `${budget.tuneSteps ?? TUNED.steps} steps of ${TUNED.batch}, a third of them normal images, ` +
+        "the U-Net tuned": `${budget.tuneSteps} steps of ${TUNED.batch}, a third of them normal images, ` +
           `${train.flags.augmentedCopies.default} augmented views of each pair; the defect's text counts in its mask only`,
       }
       : {}),

@@ -33,8 +33,8 @@ export interface Budget {
   /** Make controls of the whole method's pairs. */
   readonly controls: boolean;
   readonly trainSteps: number;
-  /** How long the U-Net is tuned; `train`'s own where left out. */
-  readonly tuneSteps?: number;
+  /** How long the U-Net is tuned. */
+  readonly tuneSteps: number;
   readonly maskTrainSteps: number;
   readonly trainBatchSize: number;
   readonly augmentedCopies: number;
