@@ -296,7 +296,7 @@ export function refuseIdle(flags: Flags, options: Values, given: Values, config:
       const value = options[other];
       if (value === undefined || values.includes(value as string | boolean)) continue; // undefined: the run decides
       throw new UsageError(
-        `--${kebab(key)} goes with ${withValues(other, values)}`,
+        `--${kebab(key)} goes ${values[0] === false ? "without" : "with"} ${withValues(other, values)}`,
         `${
           value === false ? `without --${kebab(other)}` : `with ${withValues(other, [value])}`
         } it has no effect: leave it out`,
@@ -308,7 +308,7 @@ export function refuseIdle(flags: Flags, options: Values, given: Values, config:
 /** `--sampler ddim`, `--method draem or prn`, `--tune`. */
 function withValues(key: string, values: readonly unknown[]): string {
   const name = `--${kebab(key)}`, words = values.map(String), last = words.pop();
-  if (values[0] === true) return name;
+  if (typeof values[0] === "boolean") return name;
   return `${name} ${words.length ? `${words.join(", ")} or ${last}` : last}`;
 }
 

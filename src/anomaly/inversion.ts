@@ -267,7 +267,9 @@ export class Inversion implements Disposable {
     const region = new Float32Array(batch * cells), outsideIds = new Uint32Array(batch * tokens);
     const columns: number[] = [], timesteps: number[] = [];
     const spread = sampling === "balanced" || tune !== undefined;
-    const first = spread ? random.integer(0, batch) : 0; // which stratum the first picture draws from
+    // Which stratum of the noise levels each picture draws from. Tuned, surfaces come last: in turn they would share their levels.
+    const first = spread && !tune ? random.integer(0, batch) : 0;
+    const strata = tune && random.shuffle(Array.from({ length: batch }, (_, b) => b));
     for (let b = 0; b < batch; b++) {
       const drawn = inOrder ? undefined : this.#drawKind(random, b);
       const item = drawn === undefined
@@ -276,7 +278,7 @@ export class Inversion implements Disposable {
       const key = drawn ?? this.keys.indexOf(item.key);
       const prompt = random.pick(this.#prompts);
       const t = spread
-        ? this.#timestep(((first + b) % batch + random.uniform()) / batch)
+        ? this.#timestep(((strata ? strata[b] : (first + b) % batch) + random.uniform()) / batch)
         : random.integer(0, schedule.timesteps);
       const z0 = this.#base.sampleLatent(item.moments, random.normals(latentSize)), noise = random.normals(latentSize);
       const aBar = schedule.alphasCumprod[t], signal = Math.sqrt(aBar), sigma = Math.sqrt(1 - aBar);

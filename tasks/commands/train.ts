@@ -89,7 +89,7 @@ export default defineCommand({
     encoderLearningRate: shared.learningRate(0.0001, "Step size for the spatial encoder."),
     scaleLr: shared.scaleLr,
     lrScheduler: shared.lrScheduler,
-    timestepSampling: shared.timestepSampling,
+    timestepSampling: { ...shared.timestepSampling, goesWith: { tune: [false] } },
     numVectors: shared.numVectors(8),
     numSpatialVectors: {
       type: "integer",
@@ -264,7 +264,8 @@ export default defineCommand({
       steps: maxTrainSteps,
       seed: options.seed,
       ...rates,
-      timesteps: options.timestepSampling,
+      // Fine shapes are decided at low noise, where balanced draws are rare; the loss has a weight for each level as it is.
+      timesteps: options.tune ? "uniform" : options.timestepSampling,
       inOrder: options.augmentation === "official",
       initializer: options.initializer,
       initializerToken: options.initializerToken,

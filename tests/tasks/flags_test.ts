@@ -127,6 +127,7 @@ Deno.test("refuseIdle() refuses what was asked for in vain, and lets pass what a
     eta: { type: "number", description: "e", default: 1, goesWith: { sampler: ["ddim"] } },
     order: { type: "string", description: "o", default: "sorted", goesWith: { network: ["a", "b"] } },
     rate: { type: "number", description: "r", goesWith: { tune: [true] } },
+    levels: { type: "number", description: "l", goesWith: { tune: [false] } },
   } as const satisfies Flags;
   const judge = (line: string, config = {}) => {
     const given = parseFlags(table, line.split(" ").filter(Boolean));
@@ -139,7 +140,10 @@ Deno.test("refuseIdle() refuses what was asked for in vain, and lets pass what a
   );
   refused(() => judge("--network c --order sorted"), /^--order goes with --network a or b$/);
   refused(() => judge("--rate 2"), /^--rate goes with --tune$/, /^without --tune/);
-  for (const line of ["--eta 0", "--network b --order listing", "--order listing", "--tune --rate 2", ""]) judge(line);
+  refused(() => judge("--levels 2 --tune"), /^--levels goes without --tune$/, /^with --tune it/);
+  for (
+    const line of ["--eta 0", "--network b --order listing", "--order listing", "--tune --rate 2", "--levels 2", ""]
+  ) judge(line);
   judge("--preset all --network c"); // implied, not given
   refused(() => judge("", { sampler: "dpm", eta: 0.5 }), /--eta goes with/);
   const saved = toConfig(table, "c", "1", complete(table, { sampler: "dpm", preset: "all", network: "c" }));
