@@ -248,14 +248,14 @@ export class Inversion implements Disposable {
     return random.pick(kinds);
   }
 
-  /** Kinds of the pictures of a step, in their order. */
-  drawn(step: number): string[] {
-    const { ids } = this.#feed(step), { tokens } = this.settings;
-    return Array.from({ length: ids.length / tokens }, (_, b) => this.keys[ids[b * tokens] / tokens]);
+  /** Kinds and timesteps of the pictures of a step, in their order. */
+  drawn(step: number): { readonly key: string; readonly timestep: number }[] {
+    const { feed: { ids }, timesteps } = this.#feed(step), { tokens } = this.settings;
+    return timesteps.map((timestep, b) => ({ key: this.keys[ids[b * tokens] / tokens], timestep }));
   }
 
   /** What step `step` is trained on; depends on (seed, step) only. */
-  #feed(step: number): Record<string, Float32Array | Uint32Array> {
+  #feed(step: number): { feed: Record<string, Float32Array | Uint32Array>; timesteps: readonly number[] } {
     const { batch, tokens, spatialTokens, seed, learningRate, encoderLearningRate, weightDecay } = this.settings;
     const { inOrder, tune, timesteps: sampling = "uniform" } = this.settings;
     const { latentSize, latentSide, side, schedule, config } = this.#base, cells = latentSide ** 2;
@@ -296,7 +296,7 @@ export class Inversion implements Disposable {
       ids.set(this.#rowsOf(key), b * tokens);
     }
     const rate = this.#rate(step);
-    return {
+    const feed = {
       x,
       eps,
       latentMask,
@@ -311,6 +311,7 @@ export class Inversion implements Disposable {
         ? { region, outsideIds, unetHyper: adamHyper(step + 1, { learningRate: tune.learningRate * rate }) }
         : {}),
     };
+    return { feed, timesteps };
   }
 
   /** Rows of the table that belong to a kind. */
@@ -357,7 +358,7 @@ export class Inversion implements Disposable {
   async advance(until: number): Promise<number> {
     const from = this.#steps;
     this.#lossSum.write(new Float32Array(1));
-    while (this.#steps < Math.min(until, this.settings.steps)) this.#step(this.#feed(this.#steps++));
+    while (this.#steps < Math.min(until, this.settings.steps)) this.#step(this.#feed(this.#steps++).feed);
     const loss = (await this.#lossSum.read())[0] / (this.#steps - from);
     if (!Number.isFinite(loss)) {
       throw new UserError(

@@ -105,11 +105,26 @@ test("a third of each batch are surfaces, one of two, and one of three pictures 
   using base = open();
   for (const [batch, expected] of [[6, 2], [2, 1], [1, 1 / 3]]) {
     using inversion = new Inversion(base, items(base), { ...settings, batch, steps: 60 });
-    const drawn = Array.from({ length: 60 }, (_, step) => inversion.drawn(step)).flat();
+    const drawn = Array.from({ length: 60 }, (_, step) => inversion.drawn(step)).flat().map(({ key }) => key);
     const surfaces = drawn.filter((key) => key === "a+good").length / 60;
     assert.ok(Math.abs(surfaces - expected) < (batch === 1 ? 0.15 : 1e-9), `${surfaces} of ${batch}`);
     assert.ok(drawn.includes("a+b") && drawn.includes("a+c"));
   }
+  return Promise.resolve();
+});
+
+test("tuning: each picture of a batch has a noise level of its own part, surfaces any of them", () => {
+  using base = open();
+  const batch = 5, { timesteps } = base.schedule; // 5 divides 1000
+  using inversion = new Inversion(base, items(base), { ...settings, batch, steps: 60, timesteps: "uniform" });
+  const parts = Array.from(
+    { length: 60 },
+    (_, step) => inversion.drawn(step).map(({ timestep }) => Math.floor(timestep / timesteps * batch)),
+  );
+  for (const part of parts) assert.deepEqual(part.toSorted(), [0, 1, 2, 3, 4]);
+  // In turn, the last two would share neighbouring parts in each step.
+  const neighbours = parts.filter((part) => [1, batch - 1].includes((part[4] - part[3] + batch) % batch)).length;
+  assert.ok(neighbours > 15 && neighbours < 45, `${neighbours} of 60 steps, 30 expected`);
   return Promise.resolve();
 });
 
