@@ -131,18 +131,27 @@ function browser(): string | undefined {
   return folders.map((folder) => join(folder, "chromium")).find(exists);
 }
 
-const chromium = browser();
+const BROWSER = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"];
+
+/** Whether it starts here at all; one that was named by hand has to. */
+async function starts(browser: string): Promise<boolean> {
+  if (Deno.env.has("CHROMIUM")) return true;
+  const profile = Deno.makeTempDirSync();
+  try {
+    const args = [...BROWSER, `--user-data-dir=${profile}`, "--dump-dom", "about:blank"];
+    const options = { args, signal: AbortSignal.timeout(60_000) } as const;
+    return (await new Deno.Command(browser, { ...options, stderr: "null" }).output()).success;
+  } finally {
+    Deno.removeSync(profile, { recursive: true });
+  }
+}
+
+const found = browser(), chromium = found && await starts(found) ? found : undefined;
 
 /** Runs the browser without a window on an address; returns what it prints. */
 async function browse(url: string, ...flags: string[]): Promise<string> {
   const { success, stdout, stderr } = await new Deno.Command(chromium!, {
-    args: [
-      ...["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"],
-      "--disable-background-networking",
-      `--user-data-dir=${shop.file("profile")}`,
-      ...flags,
-      url,
-    ],
+    args: [...BROWSER, "--disable-background-networking", `--user-data-dir=${shop.file("profile")}`, ...flags, url],
     signal: AbortSignal.timeout(90_000),
   }).output();
   assert.ok(success, new TextDecoder().decode(stderr));
@@ -170,6 +179,8 @@ const FRAME = `<!doctype html><link rel="icon" href="data:,"><style>body { margi
 test(
   chromium
     ? "in a browser that allows nothing from outside, the page is not blank, and fits a phone"
+    : found
+    ? `in a browser: ${found} does not start here, set CHROMIUM`
     : "in a browser: no chromium found, set CHROMIUM",
   async () => {
     await page("@crop unet=@unet-test", "page-shown");
