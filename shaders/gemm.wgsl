@@ -10,6 +10,8 @@
 // columns, then its row tiles, then the blocks, then the batch; neighbours read neighbouring quads of b.
 // SHARED 1: a workgroup of 8 tiles of rows x 8 lanes reads its rows of a and its columns of b, eight quads of k at a time,
 // into workgroup memory, each invocation an eighth of them; the sums are taken from there, in the same order.
+// SLICES > 1, with SHARED, where a card would have too few invocations: a workgroup is that many such groups, which take turns
+// at eight quads of k; their sums are added at the end, in order.
 // F16 1, with SHARED, HALF and VECTOR: the factors are multiplied as f16, and 16 products are added as f16 before they join
 // the f32 sum. Each invocation's rows, and its columns, are scaled by a power of two for 32 terms at a time, so that the
 // largest is between 1 and 2: 16 products stay below 64, whatever the numbers are, and small gradients are not lost.
@@ -116,25 +118,28 @@ fn finish(value: T, row: u32, quad: u32, h: Once) -> T {
 
 //#if SHARED
 //#if F16
-var<workgroup> sharedA: array<vec4<f16>, {{TILE*64}}>;
-var<workgroup> sharedB: array<vec4<f16>, {{QUADS*4*64}}>;
-var<workgroup> largestA: array<f32, 64>; // [tile, quad of k]
-var<workgroup> largestB: array<f32, 64>; // [lane, quad of k]
+var<workgroup> sharedA: array<vec4<f16>, {{SLICES*TILE*64}}>;
+var<workgroup> sharedB: array<vec4<f16>, {{SLICES*QUADS*4*64}}>;
+var<workgroup> largestA: array<f32, {{SLICES*64}}>; // [slice, tile, quad of k]
+var<workgroup> largestB: array<f32, {{SLICES*64}}>; // [slice, lane, quad of k]
+//#if SLICES > 1
+var<workgroup> sums: array<vec4f, {{(SLICES-1)*TILE*64}}>; // [slice after the first, row of a tile, invocation]
+//#end
 
 // The power of two at or below v ≥ 0, as the bits of an f32; its inverse is 0x7f000000 less them. 0 of what f32 hardly holds.
 fn powerBelow(v: f32) -> u32 { return min(bitcast<u32>(v) & 0x7f800000u, 0x7e800000u); }
 fn largestOf(v: vec4f) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
 //#else
-var<workgroup> sharedA: array<vec4f, {{TILE*64}}>;    // [row of a tile, quad of k, tile]
-var<workgroup> sharedB: array<vec4f, {{QUADS*4*64}}>; // [quad of columns and row or column of the quad, quad of k, lane]
+var<workgroup> sharedA: array<vec4f, {{SLICES*TILE*64}}>;    // [slice, row of a tile, quad of k, tile]
+var<workgroup> sharedB: array<vec4f, {{SLICES*QUADS*4*64}}>; // [slice, quad of columns and row or column of it, quad of k, lane]
 //#end
 
 // The tile is turned by k, so that neither writing nor reading meets the same memory bank eight times.
-fn cellA(row: u32, k: u32, tile: u32) -> u32 { return (row * 8u + k) * 8u + (tile ^ k); }
-fn cellB(part: u32, k: u32, lane: u32) -> u32 { return (part * 8u + k) * 8u + lane; }
+fn cellA(slice: u32, row: u32, k: u32, tile: u32) -> u32 { return ((slice * {{TILE}}u + row) * 8u + k) * 8u + (tile ^ k); }
+fn cellB(slice: u32, part: u32, k: u32, lane: u32) -> u32 { return ((slice * {{4*QUADS}}u + part) * 8u + k) * 8u + lane; }
 //#end
 
-@compute @workgroup_size(64)
+@compute @workgroup_size({{64*SLICES}})
 //#if SHARED
 fn main(
   @builtin(workgroup_id) id: vec3u,
@@ -143,8 +148,9 @@ fn main(
 ) {
   let line = id.x + id.y * groups.x;
   if (line >= s.count) { return; } // the whole workgroup: barriers follow
+  let slice = {{SLICES > 1}}u * (local / 64u);
   let lane = local % 8u;
-  let tile = local / 8u;
+  let tile = local / 8u % 8u;
   let first = (line % s.tiles * 8u + tile) * {{TILE}}u;
 //#else
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
@@ -273,7 +279,8 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 //#end
 //#end
 //#if SHARED
-    for (var past = zero; past < steps; past += 8u) {
+    for (var turn = zero; turn < steps; turn += {{8*SLICES}}u) {
+      let past = min(turn + 8u * slice, steps);
       // What this invocation reads for all; past the end the last quad again, which nobody takes.
       let ka = min(past + lane, steps - 1u);
       let kb = min(past + tile, steps - 1u);
@@ -340,8 +347,8 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
       mostB = max(mostB, abs(b{{j}}_{{q}}));
 //#end
 //#end
-      largestA[tile * 8u + lane] = largestOf(mostA);
-      largestB[lane * 8u + tile] = largestOf(mostB);
+      largestA[slice * 64u + tile * 8u + lane] = largestOf(mostA);
+      largestB[slice * 64u + lane * 8u + tile] = largestOf(mostB);
 //#end
       workgroupBarrier(); // the last quads have been used
 //#if F16
@@ -349,8 +356,8 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
       var topA = 0.0;
       var topB = 0.0;
 //#for k in 0..8
-      topA = max(topA, largestA[tile * 8u + {{k}}u]);
-      topB = max(topB, largestB[lane * 8u + {{k}}u]);
+      topA = max(topA, largestA[slice * 64u + tile * 8u + {{k}}u]);
+      topB = max(topB, largestB[slice * 64u + lane * 8u + {{k}}u]);
 //#end
       let powerA = powerBelow(topA);
       let powerB = powerBelow(topB);
@@ -358,11 +365,11 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
       let downB = bitcast<f32>(0x7f000000u - powerB);
       let up = bitcast<f32>(powerA) * bitcast<f32>(powerB);
 //#for r in 0..TILE
-      sharedA[cellA({{r}}u, lane, tile)] = vec4<f16>(read{{r}} * downA);
+      sharedA[cellA(slice, {{r}}u, lane, tile)] = vec4<f16>(read{{r}} * downA);
 //#end
 //#for q in 0..QUADS
 //#for j in 0..4
-      sharedB[cellB({{4*q+j}}u, tile, lane)] = vec4<f16>(b{{j}}_{{q}} * downB);
+      sharedB[cellB(slice, {{4*q+j}}u, tile, lane)] = vec4<f16>(b{{j}}_{{q}} * downB);
 //#end
 //#end
       workgroupBarrier();
@@ -376,14 +383,14 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 //#else
 //#for r in 0..TILE
 //#if CONV
-      sharedA[cellA({{r}}u, lane, tile)] = select(vec4f(0.0), loadA(at{{r}}, ka), ok{{r}});
+      sharedA[cellA(slice, {{r}}u, lane, tile)] = select(vec4f(0.0), loadA(at{{r}}, ka), ok{{r}});
 //#else
-      sharedA[cellA({{r}}u, lane, tile)] = loadA(at{{r}}, ka);
+      sharedA[cellA(slice, {{r}}u, lane, tile)] = loadA(at{{r}}, ka);
 //#end
 //#end
 //#for q in 0..QUADS
 //#for j in 0..4
-      sharedB[cellB({{4*q+j}}u, tile, lane)] = b{{j}}_{{q}};
+      sharedB[cellB(slice, {{4*q+j}}u, tile, lane)] = b{{j}}_{{q}};
 //#end
 //#end
       workgroupBarrier();
@@ -391,7 +398,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 //#end
 //#for q in 0..QUADS
 //#for j in 0..4
-      let b{{j}}_{{q}} = sharedB[cellB({{4*q+j}}u, k, lane)];
+      let b{{j}}_{{q}} = sharedB[cellB(slice, {{4*q+j}}u, k, lane)];
 //#end
 //#end
 //#end
@@ -406,7 +413,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
 //#end
 //#for r in 0..TILE
 //#if SHARED
-      let a{{r}} = sharedA[cellA({{r}}u, k, tile)];
+      let a{{r}} = sharedA[cellA(slice, {{r}}u, k, tile)];
 //#elif SUBGROUP && LANES == 8
       let a{{r}} = subgroupBroadcast(read{{r%LOADS}}, {{r/LOADS}}u);
 //#elif SUBGROUP && LANES > 1
@@ -457,6 +464,25 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   acc{{r}}_{{q}} = total{{r}}_{{q}};
 //#end
 //#end
+//#end
+//#if SLICES > 1
+//#for q in 0..QUADS
+  workgroupBarrier(); // what lies there has been used
+  if (slice > 0u) {
+//#for r in 0..TILE
+    {{SUMS}}[((slice - 1u) * {{TILE}}u + {{r}}u) * 64u + local % 64u] = acc{{r}}_{{q}};
+//#end
+  }
+  workgroupBarrier();
+  if (slice == 0u) {
+//#for x in 1..SLICES
+//#for r in 0..TILE
+    acc{{r}}_{{q}} += {{SUMS}}[{{((x-1)*TILE+r)*64}}u + local];
+//#end
+//#end
+  }
+//#end
+  if (slice > 0u) { return; }
 //#end
   let cBase = batch * s.cBatch;
   let cRow = batch * s.rows + first;

@@ -109,8 +109,3 @@ export async function requireAdapter(): Promise<GPUAdapter> {
   if (!adapter) throw missingAdapter();
   return adapter;
 }
-
-/** Whether an adapter computes on the CPU. */
-export function isSoftware(info: GPUAdapterInfo): boolean {
-  return info.isFallbackAdapter || /llvmpipe|swiftshader|softpipe|basic render/i.test(info.description);
-}

@@ -39,6 +39,11 @@ export interface Pipeline {
 /** What products with f16 weights are computed in. */
 export type Precision = "f32" | "f16";
 
+/** Whether an adapter computes on the processor. */
+export function isSoftware(info: GPUAdapterInfo): boolean {
+  return info.isFallbackAdapter || /llvmpipe|swiftshader|softpipe|basic render/i.test(info.description);
+}
+
 /** Options of {@linkcode Gpu.open}. */
 export interface GpuOptions {
   /** Which adapter where there are several. */
@@ -70,6 +75,8 @@ export class Gpu implements Disposable {
   choices: ReadonlyMap<string, string> = new Map();
   /** Whether plans made later may use subgroups: where these are 8 neighbouring invocations, as on software adapters. */
   subgroups = false;
+  /** Whether it is a graphics card, on which plans made later keep many invocations busy, and not a software adapter. */
+  card: boolean;
   /** Whether kernels can compute in f16 (`shader-f16`). */
   readonly hasF16: boolean;
   #precision: Precision = "f32";
@@ -87,6 +94,7 @@ export class Gpu implements Disposable {
   private constructor(device: GPUDevice, info: GPUAdapterInfo) {
     this.device = device;
     this.info = info;
+    this.card = !isSoftware(info);
     this.hasTimestamps = device.features.has("timestamp-query");
     this.hasF16 = device.features.has("shader-f16");
     device.addEventListener("uncapturederror", (event) => {

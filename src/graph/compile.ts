@@ -133,9 +133,9 @@ export class Compiled<O extends Outputs = Outputs> implements Disposable {
 }
 
 /** What plans for a device may use. */
-export function tuningOf({ choices, device, subgroups, precision }: Gpu): Tuning {
+export function tuningOf({ choices, device, subgroups, card, precision }: Gpu): Tuning {
   const workgroupBytes = device.limits.maxComputeWorkgroupStorageSize;
-  return { choices, workgroupBytes, subgroups, f16: precision === "f16" };
+  return { choices, workgroupBytes, subgroups, card, f16: precision === "f16" };
 }
 
 /**

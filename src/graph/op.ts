@@ -52,12 +52,24 @@ export interface Tunable {
   }[];
 }
 
-/** Other ways to do a launch, with the same buffers and the same result. */
+/** Other ways to do a launch, with the same buffers and, on one kind of adapter, the same result. */
 export interface Alternatives {
   /** What adapters with subgroups of 8 neighbouring invocations do instead, where no table says otherwise. */
   readonly subgroups?: () => LaunchSpec;
   /** What can be measured and chosen by a table. */
   readonly tunable?: Tunable;
+  /**
+   * What graphics cards do instead, which need many more invocations than a software adapter: its own way and those that a table
+   * can choose, within so much workgroup memory. Sums may be shared out among invocations, with roundings of their own.
+   */
+  readonly card?: (workgroupBytes: number) => CardWays;
+}
+
+/** See {@linkcode Alternatives.card}. */
+export interface CardWays {
+  /** Where no table says otherwise. */
+  launch(): LaunchSpec;
+  readonly tunable: Tunable;
 }
 
 /** What an op's `lower` writes its kernel launches into. */

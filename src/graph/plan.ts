@@ -26,7 +26,7 @@ export interface PlannedLaunch {
 
 /**
  * What an adapter can do, and what was measured on it. Decides between kernels only: memory is the same without it, and so
- * are results, unless f16 arithmetic is allowed.
+ * are results on one kind of adapter, unless f16 arithmetic is allowed.
  */
 export interface Tuning {
   /** Name of a variant by class of launches; what is missing keeps its op's own choice. */
@@ -35,6 +35,8 @@ export interface Tuning {
   readonly workgroupBytes: number;
   /** Whether the device's subgroups are 8 neighbouring invocations. */
   readonly subgroups: boolean;
+  /** Whether it is a graphics card, and not a software adapter. */
+  readonly card?: boolean;
   /** Whether products with f16 weights may be computed in f16. */
   readonly f16?: boolean;
 }
@@ -56,6 +58,14 @@ export function f16Key(key: string): string {
 /** How keys of {@linkcode f16Key} end. */
 export const IN_F16 = " in f16";
 
+/** What a device does where no table says otherwise, and between what a table can choose there. */
+export function waysOf(own: LaunchSpec, alternatives?: Alternatives, tuning?: Omit<Tuning, "choices">) {
+  const card = tuning?.card ? alternatives?.card?.(tuning.workgroupBytes) : undefined;
+  if (card) return card;
+  const launch = (tuning?.subgroups ? alternatives?.subgroups : undefined) ?? (() => own);
+  return { launch, tunable: alternatives?.tunable };
+}
+
 /** The variant that a table names, where the device runs it: with f16 allowed what was measured so, else what was without. */
 function chosenOf(tunable: Tunable | undefined, tuning: Tuning | undefined) {
   if (!tunable || !tuning) return undefined;
@@ -64,10 +74,10 @@ function chosenOf(tunable: Tunable | undefined, tuning: Tuning | undefined) {
   return tunable.variants.find((variant) => variant.name === name && runs(variant, tuning));
 }
 
-/** How a device does a launch: as its table says, else by subgroups where it has them, else the op's own way. */
+/** How a device does a launch: as its table says, else as a card or with subgroups where it is or has them, else the op's own way. */
 export function wayOf(own: LaunchSpec, alternatives: Alternatives | undefined, tuning: Tuning | undefined): LaunchSpec {
-  const chosen = chosenOf(alternatives?.tunable, tuning);
-  return chosen?.launch() ?? (tuning?.subgroups ? alternatives?.subgroups?.() : undefined) ?? own;
+  const { launch, tunable } = waysOf(own, alternatives, tuning);
+  return (chosenOf(tunable, tuning) ?? { launch }).launch();
 }
 
 /** What a graph will do and cost. */

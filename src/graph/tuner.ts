@@ -10,7 +10,8 @@ import { Program, type Region } from "../gpu/program.ts";
 import { Random } from "../random/philox.ts";
 import { roundUp } from "./memory.ts";
 import type { LaunchSpec, Value } from "./op.ts";
-import { f16Key, type Plan, type PlannedLaunch, runs } from "./plan.ts";
+import { f16Key, type Plan, type PlannedLaunch, runs, waysOf } from "./plan.ts";
+import { tuningOf } from "./compile.ts";
 
 /** In a table of choices: the op's own choice was the fastest. No variant is called so. */
 export const OWN_CHOICE = "own";
@@ -135,14 +136,12 @@ export function chooseVariant(variants: readonly VariantFound[]): string {
 }
 
 async function tuneLaunch(gpu: Gpu, launch: PlannedLaunch): Promise<VariantFound[]> {
-  const { kernel, buffers, alternatives } = launch, { subgroups } = gpu;
-  const { maxComputeWorkgroupStorageSize: workgroupBytes } = gpu.device.limits;
-  const device = { workgroupBytes, subgroups, f16: gpu.precision === "f16" };
-  const first: LaunchSpec = (subgroups ? alternatives?.subgroups?.() : undefined) ?? launch, own = shape(first);
+  const { kernel, buffers, alternatives } = launch, device = tuningOf(gpu);
+  const ways = waysOf(launch, alternatives, device), first = ways.launch(), own = shape(first);
   const candidates: { name: string; spec: LaunchSpec; f16?: boolean }[] = [{ name: OWN_CHOICE, spec: first }];
   const found = new Map<string, VariantFound>();
   let ownName: string | undefined;
-  for (const variant of alternatives!.tunable!.variants) {
+  for (const variant of ways.tunable!.variants) {
     if (!runs(variant, device)) continue;
     const { name, f16 } = variant, spec = variant.launch();
     if (shape(spec) === own) ownName = name;

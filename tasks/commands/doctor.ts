@@ -1,16 +1,9 @@
 /** `doctor`: what this machine offers to the program, and what to install where something is missing. */
 import { defineCommand } from "../command.ts";
-import {
-  BACKEND,
-  hasVulkanLoader,
-  INSTALL,
-  isSoftware,
-  missingAdapter,
-  requireAdapter,
-  vulkanDrivers,
-} from "../adapter.ts";
+import { BACKEND, hasVulkanLoader, INSTALL, missingAdapter, requireAdapter, vulkanDrivers } from "../adapter.ts";
 import { partsFolder, smallModelFolder } from "../assets.ts";
 import { UserError } from "../../src/errors.ts";
+import { isSoftware } from "../../src/gpu/device.ts";
 
 /** Limits that decide which models and resolutions fit. */
 const LIMITS = [

@@ -10,7 +10,7 @@ import {
 } from "../../src/inspection/patchcore/features.ts";
 import { withPrefix } from "../../src/inspection/training/model_file.ts";
 import { refuseOverlap } from "../../src/inspection/training/samples.ts";
-import { isSoftware } from "../adapter.ts";
+import { isSoftware } from "../../src/gpu/device.ts";
 import { defineCommand } from "../command.ts";
 import { openBase, openGpu } from "../device.ts";
 import { UsageError } from "../errors.ts";

@@ -20,7 +20,7 @@ import {
   refuseOverlap,
   SHORT_HASH,
 } from "../../src/inspection/training/samples.ts";
-import { isSoftware } from "../adapter.ts";
+import { isSoftware } from "../../src/gpu/device.ts";
 import { defineCommand } from "../command.ts";
 import { openGpu } from "../device.ts";
 import { testImages, trainingImages } from "../jobs/inspection.ts";

@@ -2,7 +2,7 @@
 import { UserError } from "../../src/errors.ts";
 import { usualZoom } from "../../src/anomaly/windows.ts";
 import { folderImages, proceduralImages } from "../../src/pretraining/images.ts";
-import { isSoftware } from "../adapter.ts";
+import { isSoftware } from "../../src/gpu/device.ts";
 import { defineCommand } from "../command.ts";
 import { openGpu } from "../device.ts";
 import { UsageError } from "../errors.ts";

@@ -6,7 +6,7 @@ import { UserError } from "../../src/errors.ts";
 import { availableMemory } from "../../src/gpu/available_memory.ts";
 import type { Gpu } from "../../src/gpu/device.ts";
 import type { ModelConfig } from "../../src/weights/config.ts";
-import { isSoftware } from "../adapter.ts";
+import { isSoftware } from "../../src/gpu/device.ts";
 import type { Context } from "../command.ts";
 import { UsageError } from "../errors.ts";
 

@@ -79,14 +79,14 @@ const tuning = (over: Partial<Tuning>): Tuning => ({
 });
 
 /** Runs with a variant in f16 and says how far the results are from float64. */
-async function errors(one: Case, variant: string): Promise<number[]> {
+async function errors(one: Case, variant: string, card: boolean): Promise<number[]> {
   using w = new Variable("w", one.w.shape, Float32Array.from(one.w.data), "f16");
   using x = new Variable("x", one.x.shape, Float32Array.from(one.x.data));
   const build = (x: Tensor) => one.w.shape.length === 2 ? linear(x, w.tensor) : conv2d(x, w.tensor, one.options);
   const y = build(x.tensor), dy = values(scaled(normals(y.shape, "dy"), one.dy));
   const [dx] = gradient(y, [x.tensor], constant(Float32Array.from(dy.data), y.shape));
   return await inF16(variant, async () => {
-    const { launches } = plan([y, dx], [], tuning({ choices: gpu.choices, f16: true }));
+    const { launches } = plan([y, dx], [], tuning({ choices: gpu.choices, f16: true, card }));
     assert.deepEqual(launches.map(({ defines }) => defines.F16), [true, true], "both products are in f16");
     using program = compile(gpu, { y, dx });
     const results = await program.run();
@@ -96,22 +96,27 @@ async function errors(one: Case, variant: string): Promise<number[]> {
       ? [linearForward(...inputs), linearBackward(dy, ...inputs).x]
       : [conv2dForward(...inputs, undefined, full), conv2dBackward(dy, ...inputs, full).x];
     return [relative(results.y, expected[0].data), relative(results.dx, expected[1].data)];
-  });
+  }, card);
 }
 
 const f16Variants = gemmVariants.filter(({ f16 }) => f16);
 
-for (const variant of f16Variants) {
+const memory = gpu.device.limits.maxComputeWorkgroupStorageSize;
+
+/** Variants, as on a card with its sums in up to four slices or without. */
+const ways = f16Variants.flatMap((variant) => [false, true].map((card) => ({ variant, card })));
+
+for (const { variant, card } of ways.filter(({ variant, card }) => !card || workgroupBytes(variant, 4) <= memory)) {
   const name = variantName(variant);
   Deno.test({
-    name: `GEMM ${name} on ${cases.length} shapes and ranges`,
-    ignore: !gpu.hasF16 || workgroupBytes(variant) > gpu.device.limits.maxComputeWorkgroupStorageSize,
+    name: `GEMM ${name} on ${cases.length} shapes and ranges${card ? ", as on a card" : ""}`,
+    ignore: !gpu.hasF16 || workgroupBytes(variant) > memory,
     sanitizeOps: false,
     sanitizeResources: false,
     fn: async () => {
       let worst = 0;
       for (const one of cases) {
-        for (const error of await errors(one, name)) {
+        for (const error of await errors(one, name, card)) {
           assert.ok(error <= LIMIT, `${one.name}, ${name}: off by ${error}`);
           worst = Math.max(worst, error);
         }

@@ -1,11 +1,14 @@
 /** Every variant of the GEMM kernel in f32 against the float64 references, on awkward shapes; how a plan takes one. */
 import assert from "node:assert/strict";
-import { compile } from "../../src/graph/compile.ts";
+import { compile, tuningOf } from "../../src/graph/compile.ts";
 import { linear } from "../../src/graph/ops/gemm.ts";
 import {
+  cardVariant,
+  cardVariantsFor,
   gemmClass,
   type GemmSizes,
   gemmVariants,
+  slicesFor,
   variantName,
   variantsFor,
   workgroupBytes,
@@ -53,24 +56,70 @@ const cases = awkward.map((name) => {
   return found;
 });
 
-for (const variant of gemmVariants.filter(({ f16 }) => !f16)) {
-  const name = variantName(variant);
-  Deno.test({
-    name: `GEMM ${name} on ${cases.length} awkward shapes`,
-    ignore: workgroupBytes(variant) > gpu.device.limits.maxComputeWorkgroupStorageSize ||
-      (variant.subgroup && !gpu.subgroups),
-    sanitizeOps: false,
-    sanitizeResources: false,
-    fn: async () => {
-      gpu.choices = new Always(name);
-      try {
-        for (const one of cases) await checkOp({ ...one, name: `${one.name}, ${name}` });
-      } finally {
-        gpu.choices = new Map();
-      }
-    },
-  });
+const device = { card: gpu.card, bytes: gpu.device.limits.maxComputeWorkgroupStorageSize };
+
+/** With one variant everywhere, as a card or as another adapter. */
+async function withVariant<T>(name: string, card: boolean, run: () => Promise<T>): Promise<T> {
+  Object.assign(gpu, { choices: new Always(name), card });
+  try {
+    return await run();
+  } finally {
+    Object.assign(gpu, { choices: new Map(), card: device.card });
+  }
 }
+
+for (const card of [false, true]) {
+  for (const variant of gemmVariants.filter(({ shared, f16 }) => !f16 && (shared || !card))) {
+    const name = variantName(variant), how = card ? `${name}, as on a card` : name;
+    Deno.test({
+      name: `GEMM ${how} on ${cases.length} awkward shapes`,
+      ignore: workgroupBytes(variant) > device.bytes || (variant.subgroup && !gpu.subgroups),
+      sanitizeOps: false,
+      sanitizeResources: false,
+      fn: () =>
+        withVariant(name, card, async () => {
+          for (const one of cases) await checkOp({ ...one, name: `${one.name}, ${how}` });
+        }),
+    });
+  }
+}
+
+Deno.test("on cards small products have their sums cut into slices, and every variant that fits gives the same bytes", async () => {
+  for (
+    const [rows, cols, inner, slices] of [[100, 72, 200, 4], [100, 72, 36, 2], [100, 72, 32, 1], [20000, 72, 200, 1]]
+  ) {
+    const make = (name: string, shape: number[]) =>
+      new Variable(name, shape, Float32Array.from(normals(shape, name).data));
+    using x = make("x", [rows, inner]);
+    using w = make("w", [inner, cols]);
+    const y = linear(x.tensor, w.tensor), seen = new Set<string>(), bytes: Float32Array[] = [];
+    for (const name of ["own", ...cardVariantsFor(sizes({ rows, cols, inner })).map(variantName)]) {
+      await withVariant(name, true, async () => {
+        const { defines } = plan([y], [], tuningOf(gpu)).launches[0];
+        assert.equal(defines.SLICES, device.bytes >= 2 ** 15 ? slices : Math.min(slices, 2), name);
+        assert.ok(defines.SHARED);
+        seen.add(`${defines.TILE}x${4 * Number(defines.QUADS)}`);
+        using program = compile(gpu, { y });
+        bytes.push((await program.run()).y);
+      });
+    }
+    assert.ok(seen.size >= (slices === 4 ? 1 : 3), [...seen].join());
+    for (const other of bytes) assert.deepEqual(other, bytes[0]);
+  }
+});
+
+Deno.test("what a card takes: small tiles where there is little to do, larger ones for the rest, within its workgroup memory", () => {
+  const taken = (over: Partial<GemmSizes>, bytes = 2 ** 15) => {
+    const slices = slicesFor(sizes(over), bytes);
+    return `${variantName(cardVariant(sizes(over), slices))}, ${slices}`;
+  };
+  assert.equal(taken({ inner: 512 }), "4x4 shared, 4");
+  assert.equal(taken({ inner: 512 }, 2 ** 14), "4x4 shared, 2", "the memory that WebGPU guarantees");
+  assert.equal(taken({ inner: 512 }, 2 ** 14 - 1), "4x4 shared, 1");
+  assert.equal(taken({ rows: 16384, cols: 512, inner: 512 }), "8x8 shared, 1");
+  assert.equal(taken({ rows: 65536, cols: 3, inner: 512 }), "8x4 shared, 1", "columns that do not divide by 4");
+  assert.equal(taken({ rows: 65536, cols: 32, inner: 512 }), "8x4 shared, 1", "no columns past the end");
+});
 
 const sizes = (over: Partial<GemmSizes>): GemmSizes => ({
   reader: "product",
@@ -132,10 +181,8 @@ Deno.test("programs compile with what the device's table says at that time", asy
   using x = new Variable("x", [40, 32], Float32Array.from(data));
   using w = new Variable("w", [32, 32], Float32Array.from(data.subarray(0, 1024)));
   const y = linear(x.tensor, w.tensor), rows: string[][] = [];
-  for (const choices of [new Map<string, string>(), new Always("4x8 shared")]) {
-    gpu.choices = choices;
-    using program = compile(gpu, { y });
-    gpu.choices = new Map();
+  for (const variant of ["8x4", "4x8 shared"]) {
+    using program = await withVariant(variant, false, () => Promise.resolve(compile(gpu, { y })));
     if (gpu.hasTimestamps) rows.push((await program.profile()).map(({ label }) => label));
   }
   if (gpu.hasTimestamps) assert.ok(rows[0][0].includes('"SHARED":false') && rows[1][0].includes('"SHARED":true'));

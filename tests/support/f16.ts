@@ -13,8 +13,13 @@ export class AlwaysInF16 extends Map<string, string> {
   }
 }
 
-/** Runs with f16 allowed on the tests' device, and a table that names this variant everywhere. */
-export async function inF16<T>(variant: string, use: () => Promise<T>): Promise<T> {
+/**
+ * Runs with f16 allowed on the tests' device, and a table that names this variant everywhere.
+ * @param card whether as on a graphics card
+ */
+export async function inF16<T>(variant: string, use: () => Promise<T>, card = gpu.card): Promise<T> {
+  const before = gpu.card;
+  gpu.card = card;
   gpu.precision = "f16";
   gpu.choices = new AlwaysInF16(variant);
   try {
@@ -22,5 +27,6 @@ export async function inF16<T>(variant: string, use: () => Promise<T>): Promise<
   } finally {
     gpu.precision = "f32";
     gpu.choices = new Map();
+    gpu.card = before;
   }
 }

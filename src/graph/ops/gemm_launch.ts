@@ -7,9 +7,11 @@ import { fnv1a } from "../../random/philox.ts";
 import functions from "../../../shaders/functions.wgsl" with { type: "text" };
 import source from "../../../shaders/gemm.wgsl" with { type: "text" };
 import weightsSource from "../../../shaders/gemm_weights.wgsl" with { type: "text" };
-import { type Epilogue, grid, kernel, type LaunchSpec, type Lowering, type Value } from "../op.ts";
+import { type Epilogue, grid, kernel, type LaunchSpec, type Lowering, type Tunable, type Value } from "../op.ts";
 import type { Defines } from "../../gpu/template.ts";
 import {
+  cardVariant,
+  cardVariantsFor,
   defaultVariant,
   gemmClass,
   gemmLayout,
@@ -17,6 +19,7 @@ import {
   type GemmVariant,
   gemmVariants,
   isVector,
+  slicesFor,
   SUBGROUP,
   subgroupDefines,
   subgroupVariant,
@@ -117,22 +120,30 @@ export function launchGemm({ launch }: Pick<Lowering, "launch">, g: Gemm): void 
     taps: conv ? conv.kh * conv.kw : 1,
   };
   const together = subgroupVariant(sizes);
+  const tunable = (variants: readonly GemmVariant[], slices: number): Tunable => ({
+    key: gemmClass(sizes),
+    variants: variants.map((variant) => ({
+      name: variantName(variant),
+      workgroupBytes: workgroupBytes(variant, slices),
+      subgroups: variant.subgroup,
+      f16: variant.f16,
+      launch: () => gemmLaunch(g, sizes, variant, slices),
+    })),
+  });
   launch(gemmLaunch(g, sizes, defaultVariant(sizes)), {
     subgroups: together && (() => gemmLaunch(g, sizes, together)),
-    tunable: {
-      key: gemmClass(sizes),
-      variants: variantsFor(sizes).map((variant) => ({
-        name: variantName(variant),
-        workgroupBytes: workgroupBytes(variant),
-        subgroups: variant.subgroup,
-        f16: variant.f16,
-        launch: () => gemmLaunch(g, sizes, variant),
-      })),
+    tunable: tunable(variantsFor(sizes), 1),
+    card: (bytes) => {
+      const slices = slicesFor(sizes, bytes), own = cardVariant(sizes, slices);
+      return {
+        launch: () => gemmLaunch(g, sizes, own, slices),
+        tunable: tunable(cardVariantsFor(sizes), slices),
+      };
     },
   });
 }
 
-function gemmLaunch(g: Gemm, sizes: GemmSizes, variant: GemmVariant): LaunchSpec {
+function gemmLaunch(g: Gemm, sizes: GemmSizes, variant: GemmVariant, slices = 1): LaunchSpec {
   const { conv, epilogue = [] } = g, { batch, rows, cols, inner, taps } = sizes;
   const vector = isVector(sizes);
   const { once, each, added, group } = epilogueText(epilogue, vector, batch, variant.rows);
@@ -146,6 +157,8 @@ function gemmLaunch(g: Gemm, sizes: GemmSizes, variant: GemmVariant): LaunchSpec
       QUADS: variant.quads,
       SHARED: variant.shared,
       F16: variant.f16,
+      SLICES: slices,
+      SUMS: variant.f16 ? "sums" : "sharedA",
       ...subgroupDefines(variant, sizes),
       VECTOR: vector,
       UNIT: vector ? 4 : 1,

@@ -76,6 +76,7 @@ export const gemmVariants: readonly GemmVariant[] = [
   subgroup(16, 1),
   subgroup(16, 2),
   subgroup(32, 1),
+  half(4, 1),
   half(4, 2),
   half(8, 1),
   half(8, 2),
@@ -87,10 +88,15 @@ export function variantName({ rows, quads, shared, subgroup, f16 }: GemmVariant)
   return `${rows}x${4 * quads}${shared ? " shared" : subgroup ? " subgroup" : ""}${f16 ? " f16" : ""}`;
 }
 
-/** Bytes of workgroup memory: 8 · rows rows of a and 32 · quads columns of b, 32 deep; in f16 also the largest of each. */
-export function workgroupBytes({ rows, quads, shared, f16 }: GemmVariant): number {
+/**
+ * Bytes of workgroup memory: for each slice 8 · rows rows of a and 32 · quads columns of b, 32 deep; in f16 also the largest of
+ * each, and sums of the slices after the first.
+ */
+export function workgroupBytes({ rows, quads, shared, f16 }: GemmVariant, slices = 1): number {
   if (!shared) return 0;
-  return f16 ? 512 * (rows + 4 * quads) + 512 : 1024 * (rows + 4 * quads);
+  return f16
+    ? slices * (512 * (rows + 4 * quads) + 512) + (slices - 1) * 1024 * rows
+    : slices * 1024 * (rows + 4 * quads);
 }
 
 /** Whether rows and columns are read four numbers at a time. */
@@ -166,6 +172,62 @@ export function subgroupVariant(sizes: GemmSizes): GemmVariant | undefined {
     return { variant, rate: rate * inside * Math.min(1, count / ENOUGH_INVOCATIONS) };
   });
   return rated.reduce((best, one) => (one.rate > best.rate ? one : best)).variant;
+}
+
+/**
+ * Variants for graphics cards: all read through workgroup memory. Without it none was faster by more than a twentieth (H100,
+ * 2026-11-27).
+ */
+export function cardVariantsFor(sizes: GemmSizes): readonly GemmVariant[] {
+  return variantsFor(sizes).filter(({ shared }) => shared);
+}
+
+/** The smallest tile of those that share their reads. */
+const SMALLEST = shared(4, 1);
+
+/** Workgroups of 64 invocations that keep a card busy: two on each of an H100's 132 multiprocessors. */
+const ENOUGH_WORKGROUPS = 264;
+
+/** What a tile computes per second where there are enough of them, in relation to the best (H100, 3×3 convolution of 512 channels). */
+const CARD_RATES: readonly (readonly [GemmVariant, number])[] = [
+  [shared(8, 2), 1],
+  [shared(8, 4), 0.96],
+  [shared(4, 2), 0.88],
+  [shared(8, 1), 0.86],
+  [shared(4, 1), 0.81],
+];
+
+/**
+ * What a product takes on a graphics card where no table says otherwise: by rate, share inside the result, and workgroups; the
+ * smallest where sums are cut into slices.
+ */
+export function cardVariant(sizes: GemmSizes, slices: number): GemmVariant {
+  let best = SMALLEST, most = 0;
+  if (slices > 1) return best;
+  const vector = isVector(sizes);
+  for (const [variant, rate] of CARD_RATES) {
+    if (!vector && variant.quads > 1) continue;
+    const { count } = gemmLayout(variant, sizes);
+    const inside = sizes.batch * sizes.rows * sizes.cols / (count * 256 * variant.rows * variant.quads);
+    const speed = rate * inside * Math.min(1, count / ENOUGH_WORKGROUPS);
+    if (speed > most) [best, most] = [variant, speed];
+  }
+  return best;
+}
+
+/** Terms that a slice of a sum takes at a turn. */
+const TURN = 32;
+
+/**
+ * Into how many slices a card's workgroups cut the sums of a product: 1, 2 or 4. It depends on the product and not on the variant,
+ * so that all variants have the same roundings.
+ * @param bytes workgroup memory of the card
+ */
+export function slicesFor(sizes: GemmSizes, bytes: number): 1 | 2 | 4 {
+  const { count } = gemmLayout(SMALLEST, sizes);
+  if (count > 2 * ENOUGH_WORKGROUPS) return 1;
+  const turns = Math.ceil(sizes.inner / TURN);
+  return ([4, 2] as const).find((n) => turns > n / 2 && workgroupBytes(SMALLEST, n) <= bytes) ?? 1;
 }
 
 /** Invocations of a subgroup, where subgroups are used. */
