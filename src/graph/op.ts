@@ -69,7 +69,7 @@ export interface Alternatives {
 export interface CardWays {
   /** Where no table says otherwise. */
   launch(): LaunchSpec;
-  readonly tunable: Tunable;
+  readonly tunable?: Tunable;
 }
 
 /** What an op's `lower` writes its kernel launches into. */
@@ -151,6 +151,9 @@ export function apply<A>(op: Op<A>, inputs: readonly Tensor[], attributes: A): r
   }
   return new Node(op as Op<unknown>, inputs, attributes, specs).outputs;
 }
+
+/** Workgroups of 64 invocations that keep a graphics card busy: two on each of an H100's 132 multiprocessors. */
+export const CARD_WORKGROUPS = 264;
 
 /** A kernel: the text of a `.wgsl` file and how it uses the buffers at bindings 1, 2, … */
 export function kernel(name: string, source: string, bindings: readonly Access[]): Kernel {

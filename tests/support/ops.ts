@@ -38,7 +38,10 @@ async function run(outputs: Record<string, Tensor>): Promise<Record<string, Floa
   return await program.run();
 }
 
-/** Compares forward and gradients with the references; with and without subgroups, where kernels differ, bit by bit. */
+/**
+ * Compares forward and gradients with the references; with and without subgroups, where kernels differ, bit by bit; and once more
+ * with what other kinds of adapters (cards, or others) do, where that differs.
+ */
 export async function checkOp(test: OpCase): Promise<void> {
   const variables = test.inputs.map((array, i) => {
     const dtype = test.dtypes?.[i] ?? "f32";
@@ -57,8 +60,17 @@ export async function checkOp(test: OpCase): Promise<void> {
     const seed = constant(Float32Array.from(dy.data), y.shape);
     gradient(y, wrt.map((i) => variables[i].tensor), seed).forEach((grad, k) => outputs[`d${wrt[k]}`] = grad);
   }
-  const results = await run(outputs);
-  if (gpu.subgroups && plan(Object.values(outputs)).launches.some(({ alternatives }) => alternatives?.subgroups)) {
+  const ways = plan(Object.values(outputs)).launches.map(({ alternatives }) => alternatives), { card } = gpu;
+  const results = await run(outputs), all = [{ results, how: "" }];
+  if (ways.some((alternatives) => alternatives?.card)) {
+    gpu.card = !card;
+    try {
+      all.push({ results: await run(outputs), how: gpu.card ? " as on a card" : " as on no card" });
+    } finally {
+      gpu.card = card;
+    }
+  }
+  if (gpu.subgroups && !card && ways.some((alternatives) => alternatives?.subgroups)) {
     gpu.subgroups = false;
     try {
       for (const [name, values] of Object.entries(await run(outputs))) {
@@ -70,12 +82,15 @@ export async function checkOp(test: OpCase): Promise<void> {
   }
   for (const variable of variables) variable[Symbol.dispose]();
   const expected = test.forward(...inputs);
-  assertClose({ shape: y.shape, data: results.y }, expected, test.tolerance ?? 2e-5, `${test.name} forward`);
-  if (!test.backward) return;
-  test.backward(dy, ...inputs).forEach((grad, k) => {
-    const tolerance = test.backwardTolerance ?? 2 * (test.tolerance ?? 2e-5);
-    assertClose({ shape: grad.shape, data: results[`d${wrt[k]}`] }, grad, tolerance, `${test.name} gradient ${wrt[k]}`);
-  });
+  const gradients = test.backward?.(dy, ...inputs) ?? [];
+  for (const { results, how } of all) {
+    const name = test.name + how;
+    assertClose({ shape: y.shape, data: results.y }, expected, test.tolerance ?? 2e-5, `${name} forward`);
+    gradients.forEach((grad, k) => {
+      const tolerance = test.backwardTolerance ?? 2 * (test.tolerance ?? 2e-5);
+      assertClose({ shape: grad.shape, data: results[`d${wrt[k]}`] }, grad, tolerance, `${name} gradient ${wrt[k]}`);
+    });
+  }
 }
 
 /** Registers a test per case. */

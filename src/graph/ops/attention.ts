@@ -8,6 +8,7 @@ import mapSource from "../../../shaders/cross_attention.wgsl" with { type: "text
 import type { Access } from "../../gpu/device.ts";
 import {
   apply,
+  CARD_WORKGROUPS,
   defineOp,
   f32,
   float,
@@ -241,9 +242,9 @@ interface FlashLaunch {
 const SUBGROUP_KEYS = 2;
 
 function launchFlash({ launch }: Pick<Lowering, "launch">, l: FlashLaunch): void {
-  const { images, n, m, heads, head } = l.sizes, rows = flashRows(l.pass, head);
-  const spec = (subgroup: boolean): LaunchSpec => {
-    const least = Math.ceil((l.pass === 2 ? m : n) / rows);
+  const { images, n, m, heads, head } = l.sizes, most = flashRows(l.pass, head), own = l.pass === 2 ? m : n;
+  const spec = (subgroup: boolean, rows: number): LaunchSpec => {
+    const least = Math.ceil(own / rows);
     const tiles = subgroup ? SUBGROUP * Math.ceil(least / SUBGROUP) : least;
     const count = images * heads * tiles, keys = subgroup ? SUBGROUP_KEYS : KEYS[l.pass];
     return {
@@ -264,7 +265,14 @@ function launchFlash({ launch }: Pick<Lowering, "launch">, l: FlashLaunch): void
       flops: 2 * images * heads * n * m * head * l.products,
     };
   };
-  launch(spec(false), { subgroups: () => spec(true) });
+  launch(spec(false, most), {
+    subgroups: () => spec(true, most),
+    card: () => {
+      // Fewer rows for each invocation, where a card would have few of them.
+      const rows = Math.floor(images * heads * own / (64 * CARD_WORKGROUPS));
+      return { launch: () => spec(false, Math.max(1, Math.min(most, rows))) };
+    },
+  });
 }
 
 interface FlashAttributes {

@@ -7,7 +7,16 @@ import { fnv1a } from "../../random/philox.ts";
 import functions from "../../../shaders/functions.wgsl" with { type: "text" };
 import source from "../../../shaders/gemm.wgsl" with { type: "text" };
 import weightsSource from "../../../shaders/gemm_weights.wgsl" with { type: "text" };
-import { type Epilogue, grid, kernel, type LaunchSpec, type Lowering, type Tunable, type Value } from "../op.ts";
+import {
+  CARD_WORKGROUPS,
+  type Epilogue,
+  grid,
+  kernel,
+  type LaunchSpec,
+  type Lowering,
+  type Tunable,
+  type Value,
+} from "../op.ts";
 import type { Defines } from "../../gpu/template.ts";
 import {
   cardVariant,
@@ -288,9 +297,17 @@ export function launchWeightGradient(lowering: Pick<Lowering, "launch" | "scratc
     const defines = { SUBGROUP: true, QUADS: 1, LANES: side, TILE: tile };
     return spec(defines, blocks, high, batch * taps * splits * blocks * high * side);
   };
-  lowering.launch(
-    spec({ SUBGROUP: false, QUADS: width, LANES: 1, TILE: 8 }, lanes, tiles, count * splits),
-    { subgroups: vector ? together : undefined },
-  );
+  const alone = (width: number): LaunchSpec => {
+    const lanes = Math.ceil(quads / width);
+    return spec(
+      { SUBGROUP: false, QUADS: width, LANES: 1, TILE: 8 },
+      lanes,
+      tiles,
+      batch * taps * splits * lanes * tiles,
+    );
+  };
+  // Narrow tiles where a card would have few invocations.
+  const card = () => ({ launch: () => alone(count * splits >= 64 * CARD_WORKGROUPS ? width : 1) });
+  lowering.launch(alone(width), { subgroups: vector ? together : undefined, card });
   if (splits > 1) launchSum(lowering, out, w.c, [batch, splits, size]);
 }

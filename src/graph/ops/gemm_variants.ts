@@ -5,7 +5,7 @@
  * whose user allows them (`Gpu.precision`).
  */
 
-import { grid } from "../op.ts";
+import { CARD_WORKGROUPS, grid } from "../op.ts";
 
 /** How a GEMM is cut into invocations. */
 export interface GemmVariant {
@@ -185,9 +185,6 @@ export function cardVariantsFor(sizes: GemmSizes): readonly GemmVariant[] {
 /** The smallest tile of those that share their reads. */
 const SMALLEST = shared(4, 1);
 
-/** Workgroups of 64 invocations that keep a card busy: two on each of an H100's 132 multiprocessors. */
-const ENOUGH_WORKGROUPS = 264;
-
 /** What a tile computes per second where there are enough of them, in relation to the best (H100, 3×3 convolution of 512 channels). */
 const CARD_RATES: readonly (readonly [GemmVariant, number])[] = [
   [shared(8, 2), 1],
@@ -209,7 +206,7 @@ export function cardVariant(sizes: GemmSizes, slices: number): GemmVariant {
     if (!vector && variant.quads > 1) continue;
     const { count } = gemmLayout(variant, sizes);
     const inside = sizes.batch * sizes.rows * sizes.cols / (count * 256 * variant.rows * variant.quads);
-    const speed = rate * inside * Math.min(1, count / ENOUGH_WORKGROUPS);
+    const speed = rate * inside * Math.min(1, count / CARD_WORKGROUPS);
     if (speed > most) [best, most] = [variant, speed];
   }
   return best;
@@ -225,7 +222,7 @@ const TURN = 32;
  */
 export function slicesFor(sizes: GemmSizes, bytes: number): 1 | 2 | 4 {
   const { count } = gemmLayout(SMALLEST, sizes);
-  if (count > 2 * ENOUGH_WORKGROUPS) return 1;
+  if (count > 2 * CARD_WORKGROUPS) return 1;
   const turns = Math.ceil(sizes.inner / TURN);
   return ([4, 2] as const).find((n) => turns > n / 2 && workgroupBytes(SMALLEST, n) <= bytes) ?? 1;
 }
