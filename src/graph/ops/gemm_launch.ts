@@ -5,7 +5,8 @@
 
 import { fnv1a } from "../../random/philox.ts";
 import functions from "../../../shaders/functions.wgsl" with { type: "text" };
-import source from "../../../shaders/gemm.wgsl" with { type: "text" };
+import gemmSource from "../../../shaders/gemm.wgsl" with { type: "text" };
+import tensors from "../../../shaders/gemm_tensors.wgsl" with { type: "text" };
 import weightsSource from "../../../shaders/gemm_weights.wgsl" with { type: "text" };
 import {
   CARD_WORKGROUPS,
@@ -66,6 +67,8 @@ export interface Gemm {
     readonly target: readonly [number, number];
   };
 }
+
+const source = tensors + gemmSource;
 
 const gemmKernels = [0, 1, 2, 3].map((added) =>
   kernel("gemm", source, ["read", "read", "read_write", ...Array(added).fill("read")])
