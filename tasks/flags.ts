@@ -29,7 +29,10 @@ export interface Flag {
    * flags that are given themselves win.
    */
   readonly implies?: Readonly<Record<string, Values | (() => Values)>>;
-  /** Values of other flags beside which alone it has an effect; given beside others it is refused. */
+  /**
+   * Values of other flags beside which alone it has an effect; given beside others it is refused. Of a flag that is no boolean,
+   * `true` is any value and `false` none.
+   */
   readonly goesWith?: Readonly<Record<string, readonly (string | boolean)[]>>;
   /** May differ from the saved run when it is resumed: it changes how much is done, never what. */
   readonly changeable?: boolean;
@@ -293,7 +296,8 @@ export function refuseIdle(flags: Flags, options: Values, given: Values, config:
   for (const key of Object.keys({ ...config, ...given })) {
     if (!(key in given) && config[key] === usual[key]) continue;
     for (const [other, values] of Object.entries(flags[key].goesWith ?? {})) {
-      const value = options[other];
+      const present = typeof values[0] === "boolean" && flags[other].type !== "boolean";
+      const value = present ? options[other] !== undefined : options[other];
       if (value === undefined || values.includes(value as string | boolean)) continue; // undefined: the run decides
       throw new UsageError(
         `--${kebab(key)} goes ${values[0] === false ? "without" : "with"} ${withValues(other, values)}`,

@@ -11,6 +11,8 @@ import * as shared from "./shared.ts";
 /** Flags of methods that lay a texture over the image, of those that learn, and of those without a model. */
 const TEXTURED = { goesWith: { method: ["draem", "prn"] } } as const;
 const LEARNED = { goesWith: { method: INVERSIONS } } as const;
+/** What is learned, and therefore not asked for where an earlier run did. */
+const LEARNING = { goesWith: { ...LEARNED.goesWith, trainRun: [false] } } as const;
 const UNLEARNED = { goesWith: { method: MODEL_FREE } } as const;
 
 /** Whether a method runs without a model. */
@@ -94,19 +96,19 @@ export default defineCommand({
       description: "Masks to draw learned defects into: the run folder of generate-masks, or <part>/<defect>/*.png.",
       otherwise: "the real training masks, cropped, moved and rotated",
     },
-    numVectors: { ...shared.numVectors(8), ...LEARNED },
-    maxTrainSteps: { ...shared.maxTrainSteps(800), ...LEARNED },
-    trainBatchSize: { ...shared.trainBatchSize(4), ...LEARNED },
-    augmentedCopies: { ...shared.augmentedCopies, ...LEARNED },
-    learningRate: { ...shared.learningRate(0.02, "Step size for the learned tokens."), ...LEARNED },
+    numVectors: { ...shared.numVectors(8), ...LEARNING },
+    maxTrainSteps: { ...shared.maxTrainSteps(800), ...LEARNING },
+    trainBatchSize: { ...shared.trainBatchSize(4), ...LEARNING },
+    augmentedCopies: { ...shared.augmentedCopies, ...LEARNING },
+    learningRate: { ...shared.learningRate(0.02, "Step size for the learned tokens."), ...LEARNING },
     initializerToken: {
-      ...LEARNED,
+      ...LEARNING,
       type: "string",
       value: "word",
       description: "Word of the model's vocabulary from which the tokens start.",
       default: "defect",
     },
-    checkpointingSteps: { ...shared.checkpointingSteps, ...LEARNED },
+    checkpointingSteps: { ...shared.checkpointingSteps, ...LEARNING },
     batchSize: { ...shared.batchSize, ...LEARNED },
     steps: { ...shared.steps(50), ...LEARNED },
     sampler: { ...shared.sampler, ...LEARNED },

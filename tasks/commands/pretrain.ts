@@ -63,6 +63,7 @@ export default defineCommand({
     },
     zoom: {
       ...shared.zoom,
+      goesWith: { views: [true] },
       description: "With --views: how much squares are enlarged at most; 1 is native resolution.",
       otherwise: "4 with a model of 128 pixels, 2 with a larger one",
     },

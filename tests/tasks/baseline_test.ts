@@ -100,9 +100,8 @@ test("--on-part keeps most of each anomaly on the plate; every method draws into
 });
 
 test("the presets learn tokens without a spatial encoder, draw into the same images, and go on from them", async () => {
-  const options =
-    "--model @model --max-train-steps 4 --train-batch-size 2 --checkpointing-steps 2 --steps 3 --num-vectors 2";
-  const line = `--data @data --part weave --count 2 ${options}`;
+  const learning = "--max-train-steps 4 --train-batch-size 2 --checkpointing-steps 2 --num-vectors 2";
+  const borrowing = "--data @data --part weave --count 2 --model @model --steps 3", line = `${borrowing} ${learning}`;
   await shop.good(`baseline --method textual-inversion ${line} --out @inversion`);
   await shop.good(`baseline --method blended-diffusion ${line} --out @blended`);
   const [plain, masked] = ["inversion", "blended"].map((folder) => {
@@ -124,18 +123,21 @@ test("the presets learn tokens without a spatial encoder, draw into the same ima
   await shop.good("baseline --method draem --data @data --part weave --count 2 --out @same");
   assert.deepEqual(manifest("same").map((r) => r.source), records.map((r) => r.source));
   // With the tokens of the first run nothing is learned, and the pairs are its own.
-  await shop.good(`baseline --method textual-inversion ${line} --train-run @inversion --out @borrowed`);
+  await shop.good(`baseline --method textual-inversion ${borrowing} --train-run @inversion --out @borrowed`);
   assert.ok(!exists(shop.file("borrowed/embeddings.safetensors")));
   const pairs = (folder: string) => shop.contents(folder, (path) => path.endsWith(".png"));
   assert.deepEqual(pairs("borrowed"), pairs("inversion"));
   // Prompt-to-Prompt draws with the same tokens, but their attention follows the mask.
-  await shop.good(`baseline --method prompt-to-prompt ${line} --train-run @inversion --out @replaced`);
+  await shop.good(`baseline --method prompt-to-prompt ${borrowing} --train-run @inversion --out @replaced`);
   assert.ok(manifest<ManifestRecord>("replaced").every(({ settings }) => settings.reweighting === "replace"));
   assert.notDeepEqual(pairs("replaced"), pairs("inversion"));
   // The paper's ablation without the spatial embedding: masked tokens, and attention re-weighting.
-  await shop.good(`baseline --method no-spatial ${line} --train-run @blended --out @no-spatial`);
+  await shop.good(`baseline --method no-spatial ${borrowing} --train-run @blended --out @no-spatial`);
   assert.ok(manifest<ManifestRecord>("no-spatial").every(({ settings }) => settings.reweighting === "official"));
   assert.notDeepEqual(pairs("no-spatial"), pairs("blended"));
+  const idle = await shop.run(`baseline --method no-spatial ${line} --train-run @blended --out @idle`);
+  assert.equal(idle.code, 2);
+  assert.match(idle.err, /--max-train-steps goes without --train-run/);
   await shop.good("baseline --out @inversion --resume --count 3");
   assert.equal(manifest("inversion").length, 6);
 });

@@ -128,6 +128,9 @@ Deno.test("refuseIdle() refuses what was asked for in vain, and lets pass what a
     order: { type: "string", description: "o", default: "sorted", goesWith: { network: ["a", "b"] } },
     rate: { type: "number", description: "r", goesWith: { tune: [true] } },
     levels: { type: "number", description: "l", goesWith: { tune: [false] } },
+    views: { type: "integer", description: "v" },
+    zoom: { type: "number", description: "z", goesWith: { views: [true] } },
+    whole: { type: "boolean", description: "w", default: false, goesWith: { views: [false] } },
   } as const satisfies Flags;
   const judge = (line: string, config = {}) => {
     const given = parseFlags(table, line.split(" ").filter(Boolean));
@@ -140,6 +143,10 @@ Deno.test("refuseIdle() refuses what was asked for in vain, and lets pass what a
   );
   refused(() => judge("--network c --order sorted"), /^--order goes with --network a or b$/);
   refused(() => judge("--rate 2"), /^--rate goes with --tune$/, /^without --tune/);
+  refused(() => judge("--zoom 2"), /^--zoom goes with --views$/, /^without --views/);
+  judge("--zoom 2 --views 5");
+  refused(() => judge("--whole --views 5"), /^--whole goes without --views$/, /^with --views it/);
+  judge("--whole");
   refused(() => judge("--levels 2 --tune"), /^--levels goes without --tune$/, /^with --tune it/);
   for (
     const line of ["--eta 0", "--network b --order listing", "--order listing", "--tune --rate 2", "--levels 2", ""]
@@ -166,8 +173,8 @@ Deno.test("every command's table is sound and its help shows every flag", () => 
       assert.ok(help.includes(`--${kebab(key)}`), label);
       assert.ok(flag.description.endsWith("."), `${label}: a description is a sentence`);
       for (const [other, values] of Object.entries(flag.goesWith ?? {})) {
-        const { type, choices } = (command.flags as Flags)[other];
-        const known = type === "boolean" ? [true, false] : choices!;
+        const { choices } = (command.flags as Flags)[other];
+        const known = typeof values[0] === "boolean" ? [true, false] : choices!;
         for (const value of values) assert.ok(known.includes(value as never), `${label} goes with --${other} ${value}`);
       }
       if (flag.default !== undefined) {
