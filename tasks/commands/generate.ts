@@ -9,7 +9,7 @@ import { UsageError } from "../errors.ts";
 import { learnedKinds } from "../jobs/dataset.ts";
 import { fitGenerationTo, jobBudget } from "../jobs/memory.ts";
 import { makePairs } from "../jobs/pairs.ts";
-import { openTrainedBase, readEmbedding } from "../jobs/training.ts";
+import { openTrainedBase, readEmbedding, usualReweighting } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
 
 /** Images that show what the seed changes, and from how many pairs on they are worth their time. */
@@ -98,7 +98,7 @@ export default defineCommand({
       type: "string",
       description: "Adaptive attention re-weighting: none, as the official code, or as the paper's equation 7.",
       choices: ["off", "official", "paper"],
-      default: "official",
+      otherwise: "official; off where the training tuned the U-Net, whose defects are strong enough without",
     },
     imageFormat: shared.imageFormat,
     latentMask: shared.latentMask,
@@ -187,7 +187,7 @@ export default defineCommand({
   ],
   async run(options, context) {
     using opened = await openTrainedBase(options.trainRun, options.model, context);
-    const { base } = opened;
+    const { base } = opened, reweighting = options.reweighting ?? usualReweighting(opened.tuned);
     usePrecision(base.gpu, options.precision, context.log);
     const { path, embedding: read, sha256 } = await readEmbedding(options.trainRun, "train", base);
     const embedding = withStatistics(read, options.officialBn);
@@ -212,7 +212,7 @@ export default defineCommand({
       guidance: options.guidanceScale,
       guideFrom,
       sampler: options.sampler,
-      reweighting: options.reweighting,
+      reweighting,
       ...samplingSizes(embedding),
     };
     const budget = await jobBudget(options.memory, base.gpu, () => planGeneration(base.config, sampling));
@@ -239,7 +239,7 @@ export default defineCommand({
         eta: options.eta,
         guidance: options.guidanceScale,
         guideFrom,
-        reweighting: options.reweighting,
+        reweighting,
         latentMask: shared.latentMaskMode(options.latentMask),
         pasteBack: options.pasteBack,
         feather: options.feather,

@@ -10,7 +10,7 @@ import { readJson, readProduct } from "../jobs/files.ts";
 import { fitGenerationTo, jobBudget } from "../jobs/memory.ts";
 import { servePage } from "../jobs/page_server.ts";
 import { Studio } from "../jobs/studio.ts";
-import { EMBEDDINGS, openTrainedBase, readEmbedding } from "../jobs/training.ts";
+import { EMBEDDINGS, openTrainedBase, readEmbedding, usualReweighting } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
 
 export default defineCommand({
@@ -64,13 +64,13 @@ export default defineCommand({
       throw new UserError("the training's data set is not where it was", "give its folder with --data");
     }
     using opened = await openTrainedBase(trainRun, given.model ?? trained, context);
-    const { base } = opened;
+    const { base } = opened, reweighting = usualReweighting(opened.tuned);
     const { path, embedding, sha256 } = await readEmbedding(trainRun, "train", base);
     const kinds = learnedKinds({ data, part, defect }, path, embedding.keys, context);
     // One picture at a time: it fits, or it is told before anyone has painted a mask.
     const guideFrom = guideFromOf(embedding, kinds.map(({ key }) => key));
     const sizes = {
-      ...{ batch: 1, guidance: guidanceScale, guideFrom, sampler, reweighting: "official" as const },
+      ...{ batch: 1, guidance: guidanceScale, guideFrom, sampler, reweighting },
       ...samplingSizes(embedding),
     };
     const budget = await jobBudget(given.memory, base.gpu, () => planGeneration(base.config, sizes));
@@ -87,7 +87,7 @@ export default defineCommand({
         sampler,
         guideFrom,
         eta: 1,
-        reweighting: "official",
+        reweighting,
         latentMask: "maxPool",
         pasteBack: true,
         feather: 3,

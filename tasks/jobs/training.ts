@@ -76,17 +76,17 @@ export function modelOf(trainRun: string, given: string | undefined): string | u
   return existsSync(join(own, "config.json")) ? own : given;
 }
 
-/** The base model of a training; dispose of it in the end, which closes a training's own. */
+/** The base model of a training, and whether it tuned that; dispose of it in the end, which closes a training's own. */
 export async function openTrainedBase(
   trainRun: string,
   given: string | undefined,
   { log }: Pick<Context, "log">,
-): Promise<{ readonly base: BaseModel } & Disposable> {
+): Promise<{ readonly base: BaseModel; readonly tuned: boolean } & Disposable> {
   const path = modelOf(trainRun, given);
-  if (path === given) return { base: await openBase(given), [Symbol.dispose]() {} };
+  if (path === given) return { base: await openBase(given), tuned: false, [Symbol.dispose]() {} };
   if (given !== undefined) log(`the training tuned its U-Net: ${path} is taken, which came of ${given}`);
   const base = new BaseModel(await openGpu(), path!);
-  return { base, [Symbol.dispose]: () => base[Symbol.dispose]() };
+  return { base, tuned: true, [Symbol.dispose]: () => base[Symbol.dispose]() };
 }
 
 /** Weights that are read from the device at once, in bytes. */
@@ -310,4 +310,12 @@ export class StopRule {
   get reached(): boolean {
     return this.#patience > 0 && this.#step - this.#bestStep >= this.#patience;
   }
+}
+
+/**
+ * Attention re-weighting where none is asked for. Beside a tuned U-Net, whose defects have the examples' strength without, the
+ * official form makes them too strong, and some of foreign colours.
+ */
+export function usualReweighting(tuned: boolean): "off" | "official" {
+  return tuned ? "off" : "official";
 }

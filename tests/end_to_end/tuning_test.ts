@@ -50,7 +50,8 @@ test("generate and regenerate take the training's own model", async () => {
   assert.match(err, /the training tuned its U-Net: .*run.model is taken, which came of .*model/);
   const [record] = Deno.readTextFileSync(shop.file("pairs/manifest.jsonl")).split("\n");
   using own = openModelFolder(shop.file("run/model"));
-  assert.equal(JSON.parse(record).model, own.sha256);
+  const { model, settings } = JSON.parse(record);
+  assert.deepEqual([model, settings.reweighting], [own.sha256, "off"]);
   await shop.good("regenerate --pairs @pairs --out @again");
   const images = (folder: string) => shop.contents(folder, (path) => path.endsWith(".png"));
   assert.deepEqual(images("again"), images("pairs"));
