@@ -8,8 +8,12 @@ import type { Value } from "./op.ts";
 import { type Plan, wayOf } from "./plan.ts";
 import { numbers } from "./tuner.ts";
 
+/** How long a card is kept busy, in milliseconds: it wakes from its idle clock meanwhile (H100: five times as slow at first). */
+const WARMING = 500;
+
 /**
- * Runs a plan twice, the second time with a timestamp around every launch; slowest first, products and convolutions by class
+ * Runs a plan twice, the second time with a timestamp around every launch, on a card again and again until it is awake, of which
+ * the fastest counts; slowest first, products and convolutions by class
  * (reader, storage, sizes down to powers of two), all others by kernel.
  * @throws Error where the adapter has no timestamp queries
  */
@@ -48,7 +52,14 @@ export async function profilePlan(gpu: Gpu, planned: Plan): Promise<KernelTime[]
       }),
     );
     program.replay(); // compiles
-    return await program.profile("label");
+    const total = (times: readonly KernelTime[]) => times.reduce((sum, { milliseconds }) => sum + milliseconds, 0);
+    const start = performance.now();
+    let best = await program.profile("label");
+    while (gpu.card && performance.now() - start < WARMING) {
+      const again = await program.profile("label");
+      if (total(again) < total(best)) best = again;
+    }
+    return best;
   } finally {
     for (const buffer of buffers) gpu.release(buffer);
   }
