@@ -149,7 +149,7 @@ export function launchGemm({ launch }: Pick<Lowering, "launch">, g: Gemm): void 
       const slices = slicesFor(sizes, bytes), own = cardVariant(sizes, slices);
       return {
         launch: () => gemmLaunch(g, sizes, own, slices),
-        tunable: tunable(cardVariantsFor(sizes), slices),
+        tunable: tunable(cardVariantsFor(sizes, slices), slices),
       };
     },
   });

@@ -175,11 +175,11 @@ export function subgroupVariant(sizes: GemmSizes): GemmVariant | undefined {
 }
 
 /**
- * Variants for graphics cards: all read through workgroup memory. Without it none was faster by more than a twentieth (H100,
- * 2026-11-27).
+ * Variants for graphics cards: they read through workgroup memory, or, where sums are whole and subgroups are 8 invocations, as on
+ * Intel's, through these. Without either none was faster by more than a twentieth (H100, 2026-11-27).
  */
-export function cardVariantsFor(sizes: GemmSizes): readonly GemmVariant[] {
-  return variantsFor(sizes).filter(({ shared }) => shared);
+export function cardVariantsFor(sizes: GemmSizes, slices: number): readonly GemmVariant[] {
+  return variantsFor(sizes).filter(({ shared, subgroup }) => shared || (subgroup && slices === 1));
 }
 
 /** The smallest tile of those that share their reads. */
