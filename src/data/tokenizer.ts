@@ -74,6 +74,20 @@ export class Tokenizer {
   }
 
   /**
+   * Where words of a text stand in {@linkcode encode}'s ids.
+   * @param words which ones, counted from 0 as {@linkcode splitWords} splits the text
+   * @returns columns of all their pieces that `maxLength` leaves
+   */
+  columns(text: string, words: readonly number[], maxLength: number): number[] {
+    const wanted = new Set(words), columns: number[] = [];
+    let at = 1; // after [CLS]
+    splitWords(text).forEach((word, i) => {
+      for (const end = at + this.#word(word).length; at < end; at++) if (wanted.has(i)) columns.push(at);
+    });
+    return columns.filter((column) => column < maxLength - 1);
+  }
+
+  /**
    * Where the placeholder stands.
    * @throws {UserError} unless it stands there exactly once
    */

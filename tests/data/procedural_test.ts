@@ -1,9 +1,17 @@
 import assert from "node:assert/strict";
-import { caption, maskCaption } from "../../src/data/procedural/captions.ts";
+import { caption, damageWords, maskCaption } from "../../src/data/procedural/captions.ts";
 import { damage, DEFECTS } from "../../src/data/procedural/defects.ts";
 import { AREA, blur, colorName, hsv, noise, SIZE } from "../../src/data/procedural/noise.ts";
 import { looksOf } from "../../src/data/procedural/looks.ts";
-import { binaryMask, pretrainingSample, pretrainingWindow, quantise } from "../../src/data/procedural/sample.ts";
+import {
+  binaryMask,
+  damagedCells,
+  pretrainingSample,
+  pretrainingWindow,
+  PROCEDURAL_FORMS,
+  quantise,
+} from "../../src/data/procedural/sample.ts";
+import { splitWords } from "../../src/data/tokenizer.ts";
 import { MATERIALS, surface } from "../../src/data/procedural/surfaces.ts";
 import { damagedPart, PARTS, wholePart } from "../../fixtures/parts/heldout.ts";
 import { Random } from "../../src/random/philox.ts";
@@ -31,6 +39,61 @@ Deno.test("a pretraining window depends on its seed and index alone; damage is i
     return sum;
   };
   assert.ok(roughness(pretrainingWindow) < 0.85 * roughness(pretrainingSample));
+});
+
+Deno.test("the words of a caption that speak of the damage", () => {
+  const said = (caption: string, material: string, defect: string | undefined, maskPicture = false) => {
+    const words = splitWords(caption);
+    return damageWords({ caption, material, defect, maskPicture }).map((i) => words[i]).join(" ");
+  };
+  const cases = [
+    ["a photo of a wood with a small dark stain in the middle", "wood", "small dark stain"],
+    ["a faint scratch on a red metal", "metal", "faint scratch"],
+    ["a photo of a bright spot on a tile on the right", "tile", "bright spot"],
+    ["a close-up photo of a long crack at the top", "leather", "long crack"],
+    ["a cropped photo of the hole", "grid", "hole"],
+    ["a photo of a defect", "wood", "defect"],
+    ["a photo of an anomaly on a carpet", "carpet", "anomaly"],
+    ["a photo of a damaged wood", "wood", ""],
+  ];
+  for (const [caption, material, words] of cases) assert.equal(said(caption, material, "stain"), words, caption);
+  assert.equal(said("a photo of a wood", "wood", undefined), "");
+  assert.equal(said("a mask of a stain", "wood", "stain", true), "");
+  // Of the mixture: damage has words in most captions, whole parts and masks have none.
+  let spoken = 0, damaged = 0;
+  for (let index = 0; index < 60; index++) {
+    const sample = pretrainingSample(2, index), words = damageWords(sample);
+    const of = sample.defect !== undefined && !sample.maskPicture;
+    assert.ok(of || words.length === 0);
+    damaged += Number(of);
+    spoken += Number(words.length > 0);
+  }
+  assert.ok(spoken > 0.8 * damaged, `${spoken} of ${damaged}`);
+});
+
+Deno.test("cells with damage: those that hold a pixel of it, on any grid; none in a mask's picture", () => {
+  const sample = Array.from({ length: 20 }, (_, i) => pretrainingSample(2, i)).find((s) => s.defect && !s.maskPicture)!;
+  const cells = new Set<number>();
+  sample.mask.forEach((v, i) => v && cells.add(16 * (i >> 10) + ((i & 127) >> 3)));
+  assert.deepEqual(damagedCells(sample, 16), [...cells].sort((a, b) => a - b));
+  assert.deepEqual(damagedCells({ ...sample, maskPicture: true }, 16), []);
+  const mask = new Uint8Array(128 * 128);
+  mask[128 * 6 + 12] = 255; // in a grid of 20 cells of 6.4 pixels: row 6 lies in two, column 12 in two
+  assert.deepEqual(damagedCells({ mask, maskPicture: false }, 20), [1, 2, 21, 22]);
+  assert.deepEqual(damagedCells({ mask, maskPicture: false }, 128), [128 * 6 + 12]);
+  assert.deepEqual(damagedCells({ mask, maskPicture: false }, 1), [0]);
+});
+
+Deno.test("forms of procedural pictures: close windows are smoother than windows, those than whole pictures", () => {
+  const roughness = Object.values(PROCEDURAL_FORMS).map((make) => {
+    let sum = 0;
+    for (let index = 0; index < 30; index++) {
+      const { image, maskPicture } = make(5, index);
+      for (let i = 3; i < image.length && !maskPicture; i++) sum += Math.abs(image[i] - image[i - 3]);
+    }
+    return sum;
+  });
+  assert.ok(roughness[1] < 0.9 * roughness[0] && roughness[2] < 0.9 * roughness[1], `${roughness}`);
 });
 
 Deno.test("noise has mean 0 and deviation 1, also where three running means stand for the Gaussian", () => {

@@ -58,6 +58,14 @@ Deno.test("tokenizer: starts, ends, is filled up or cut to the length", () => {
   assert.deepEqual([...tokenizer.encode("", 3)], [cls, sep, pad]);
 });
 
+Deno.test("tokenizer: columns of words, all their pieces, as far as the length goes", () => {
+  const ids = tokenizer.encode("photo unable - crack", 9); // [CLS] photo un ##able - crack [SEP]
+  assert.deepEqual(tokenizer.columns("photo unable - crack", [1, 3], 9), [2, 3, 5]);
+  assert.deepEqual([2, 3, 5].map((i) => vocab[ids[i]]), ["un", "##able", "crack"]);
+  assert.deepEqual(tokenizer.columns("photo unable - crack", [1, 3], 6), [2, 3]);
+  assert.deepEqual(tokenizer.columns("photo unable - crack", [], 9), []);
+});
+
 Deno.test("tokenizer: BERT's ids for “a photo of a *”", () => {
   // The lines of bert-base-uncased that matter, at their places.
   const bert = Array.from({ length: 30522 }, (_, i) => `[unused${i}]`);

@@ -1,6 +1,7 @@
 /** Short lower-case captions for procedural pictures, from a closed vocabulary that a small text tower can learn. */
 
 import type { Random } from "../../random/philox.ts";
+import { splitWords } from "../tokenizer.ts";
 import type { Looks } from "./looks.ts";
 
 /** What a caption may tell. */
@@ -68,4 +69,40 @@ export function maskCaption(random: Random, defect: string, looks?: Looks): stri
   const { size, shape, where } = looks ?? {},
     [text, place] = described(random, defect, looks && { size, shape, where });
   return random.pick(MASK).replace("D", text) + place;
+}
+
+/** Words before a place: "in the middle", "on the right". */
+const PLACES = new Set(["in", "on", "at"]), ARTICLES = new Set(["a", "an", "the"]);
+
+/** Of what a caption was made. */
+export interface Captioned {
+  readonly caption: string;
+  readonly material: string;
+  readonly defect?: string;
+  /** Whether the picture shows the mask instead of the part. */
+  readonly maskPicture: boolean;
+}
+
+/**
+ * Which words of a caption speak of the damage, counted from 0 as {@linkcode splitWords} splits them; none where it names the
+ * surface only ("a photo of a damaged wood"), and none of a mask's picture. A place belongs to nobody.
+ * @example
+ * ```ts
+ * import { damageWords } from "./captions.ts";
+ * const of = { caption: "a photo of a wood with a dark stain in the middle", material: "wood", defect: "stain", maskPicture: false };
+ * if (damageWords(of).join() !== "7,8") throw new Error("not the words of the stain");
+ * ```
+ */
+export function damageWords({ caption, material, defect, maskPicture }: Captioned): number[] {
+  if (defect === undefined || maskPicture) return [];
+  const words = splitWords(caption);
+  const place = words.findIndex((word, i) => PLACES.has(word) && words[i + 1] === "the");
+  const said = place < 0 ? words : words.slice(0, place);
+  const afterOf = said.indexOf("of") + 1; // 0, the first word, without one
+  const on = said.findIndex((word, i) => word === "on" && said[i + 1] === "a");
+  let [from, end] = [said.length, said.length];
+  if (said.includes("with")) from = said.indexOf("with") + 1;
+  else if (on >= 0) [from, end] = [said.indexOf("of") < on ? afterOf : 0, on];
+  else if (said.at(-1) !== material) from = afterOf;
+  return said.flatMap((word, i) => i >= from && i < end && !ARTICLES.has(word) ? [i] : []);
 }

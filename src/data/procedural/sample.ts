@@ -137,3 +137,33 @@ export function pretrainingWindow(
     maskPicture: false,
   };
 }
+
+/** How procedural pictures are drawn: whole, or windows of whole ones, enlarged 1.1 to 2.3 or, `close`, up to 4.6 times. */
+export type ProceduralForm = "whole" | "windows" | "close";
+
+/** Picture `index` of each form; it depends on (seed, index) alone. */
+export const PROCEDURAL_FORMS: Readonly<Record<ProceduralForm, (seed: number, index: number) => ProceduralSample>> = {
+  whole: pretrainingSample,
+  windows: (seed, index) => pretrainingWindow(seed, index),
+  close: (seed, index) => pretrainingWindow(seed, index, CLOSE_WINDOW),
+};
+
+/**
+ * Cells of a grid over a picture that have damage in them, row by row, in rising order; none of a mask's picture.
+ * @param side cells in a row, 1 to 128: of a latent, 16 at an eighth of the picture's side
+ */
+export function damagedCells(
+  { mask, maskPicture }: Pick<ProceduralSample, "mask" | "maskPicture">,
+  side: number,
+): number[] {
+  if (maskPicture) return [];
+  const cells = new Set<number>();
+  /** First and last cell that a pixel lies in. */
+  const span = (pixel: number) => [Math.floor(pixel * side / SIZE), Math.ceil((pixel + 1) * side / SIZE) - 1];
+  for (let i = 0; i < mask.length; i++) {
+    if (mask[i] === 0) continue;
+    const [top, bottom] = span(Math.floor(i / SIZE)), [left, right] = span(i % SIZE);
+    for (let y = top; y <= bottom; y++) for (let x = left; x <= right; x++) cells.add(y * side + x);
+  }
+  return [...cells].sort((a, b) => a - b);
+}
