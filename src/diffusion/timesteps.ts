@@ -20,6 +20,7 @@ const MOST = 5;
 
 /**
  * The timestep below which a share of all draws lies: fed with uniform numbers it draws timesteps.
+ * @param most bound on 1/SNR in balanced draws
  * @returns a function of u in [0, 1) to t in 0 … T − 1
  * @example
  * ```ts
@@ -29,11 +30,15 @@ const MOST = 5;
  * if (uniform(0.25) !== 250 || balanced(0.25) < 400) throw new Error("balanced draws lie later");
  * ```
  */
-export function timestepQuantile(schedule: Schedule, sampling: TimestepSampling): (u: number) => number {
+export function timestepQuantile(
+  schedule: Schedule,
+  sampling: TimestepSampling,
+  most: number = MOST,
+): (u: number) => number {
   const { timesteps, alphasCumprod } = schedule;
   if (sampling === "uniform") return (u) => Math.min(timesteps - 1, Math.floor(u * timesteps));
   const below = new Float64Array(timesteps + 1); // total density of the timesteps before t
-  alphasCumprod.forEach((a, t) => below[t + 1] = below[t] + Math.min(1 / signalToNoise(a), MOST) + FLOOR);
+  alphasCumprod.forEach((a, t) => below[t + 1] = below[t] + Math.min(1 / signalToNoise(a), most) + FLOOR);
   return (u) => {
     const wanted = u * below[timesteps];
     let low = 0, high = timesteps - 1;

@@ -5,7 +5,8 @@
 
 import { attention, crossAttention } from "../graph/ops/attention.ts";
 import { geglu } from "../graph/ops/geglu.ts";
-import { add, mul, silu, sub } from "../graph/ops/pointwise.ts";
+import { add, broadcastTo, mul, silu, sub } from "../graph/ops/pointwise.ts";
+import { mean } from "../graph/ops/reduce.ts";
 import { maxPool, resizeBilinear } from "../graph/ops/resample.ts";
 import { concat, reshape } from "../graph/ops/shape.ts";
 import { scope, type Tensor } from "../graph/tensor.ts";
@@ -35,6 +36,16 @@ export interface Outside {
   /** 1 inside [B, h, w, 1], at the U-Net's own resolution; a coarser cell is inside where any of its pixels is. */
   readonly mask: Tensor;
   readonly context: Context;
+}
+
+/** Asks every cross-attention how much of it goes to some words. */
+export interface Probe {
+  /** 1 on the words' columns, else 0 [B, L]; gets no gradient. */
+  readonly columns: Tensor;
+  /** Smallest map that is asked, in cells. */
+  readonly least: number;
+  /** Is given each map in the order of use: the share of a cell's attention on these words, mean of the heads [B, h, w]. */
+  readonly take: (map: Tensor) => void;
 }
 
 /** Keys and values of one cross-attention, [B, L, width] each. */
@@ -118,6 +129,7 @@ export function contextKeys(config: UnetConfig, p: Parameters, context: Tensor):
  * @param context text [B, L, contextDim], or its keys and values
  * @param reweighting adaptive attention re-weighting; none where left out
  * @param outside another text outside a mask; the same everywhere where left out
+ * @param probe what is asked of the attention to the context; nothing where left out
  * @returns ε [B, h, w, outChannels]
  */
 export function unet(
@@ -128,6 +140,7 @@ export function unet(
   context: Context,
   reweighting?: Reweighting,
   outside?: Outside,
+  probe?: Probe,
 ): Tensor {
   const { modelChannels, channelMult, numResBlocks, attentionLevels, numHeads, numGroups } = config;
   const embedded = scope("time_embed", () => {
@@ -191,6 +204,12 @@ export function unet(
       let attended = typeof mode === "object"
         ? replacedAttention(q2, k, v, { heads: numHeads, ...mode }, map!, reweighting!.columns)
         : crossAttention(q2, k, v, { heads: numHeads, mode }, map, reweighting?.columns);
+      if (probe && height * width >= probe.least) {
+        // Attention whose values are the marks gives the sum of the marked words' probabilities, on every channel of a head.
+        const marks = broadcastTo(reshape(probe.columns, [...probe.columns.shape, 1]), k.shape);
+        const seen = crossAttention(q2, k, marks, { heads: numHeads }); // [B, N, C]
+        probe.take(reshape(mean(seen, [2]), [batch, height, width]));
+      }
       if (outside) {
         const { k, v } = keys(outside.context), other = crossAttention(q2, k, v, { heads: numHeads });
         attended = add(other, mul(sub(attended, other), insideAt(height, width)));

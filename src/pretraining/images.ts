@@ -2,12 +2,21 @@
 
 import { basename, join, relative } from "node:path";
 import { isImageName, loadImage, unreadPictures } from "../data/image.ts";
-import { pretrainingSample } from "../data/procedural/sample.ts";
+import { damageWords } from "../data/procedural/captions.ts";
+import { damagedCells, PROCEDURAL_FORMS, type ProceduralForm } from "../data/procedural/sample.ts";
 import { resize } from "../data/resize.ts";
 import { Random } from "../random/philox.ts";
 import { splitWords } from "../data/tokenizer.ts";
 import { UserError } from "../errors.ts";
 import { normalView } from "./views.ts";
+
+/** Where a picture's damage is, and which words of its caption speak of it. */
+export interface Damage {
+  /** Cells of the latent that have damage in them, row by row, in rising order. */
+  readonly cells: readonly number[];
+  /** Words of the caption, counted from 0. */
+  readonly words: readonly number[];
+}
 
 /** Square pictures with captions. */
 export interface TrainingImages {
@@ -17,6 +26,16 @@ export interface TrainingImages {
   /** RGB bytes of picture i, [side, side, 3]. */
   pixels(i: number): Uint8Array;
   caption(i: number): string;
+  /** Where it is known: normal images of a user have none. */
+  damage?(i: number): Damage;
+}
+
+/** Which procedural pictures are made. */
+export interface ProceduralOptions {
+  /** Forms in turn: of picture i form i mod n, its picture ⌊i/n⌋. Whole pictures where left out. */
+  readonly forms?: readonly ProceduralForm[];
+  /** Side of the latent in cells, for {@linkcode Damage}; an eighth of the picture's where left out. */
+  readonly cells?: number;
 }
 
 /** Side of a procedural picture. */
@@ -26,15 +45,23 @@ const PROCEDURAL_SIDE = 128;
 const CACHE_BYTES = 1 << 30;
 
 /**
- * Surfaces and defects of the procedural mixture; picture i depends on the seed and i only.
+ * Surfaces and defects of the procedural mixture; picture i depends on the seed, the forms and i only.
  * @param count how many there are
  * @param side in pixels
  */
-export function proceduralImages(seed: number, count: number, side: number): TrainingImages {
-  const pictures = new Map<number, Uint8Array>(), captions = new Map<number, string>();
+export function proceduralImages(
+  seed: number,
+  count: number,
+  side: number,
+  { forms = ["whole"], cells = Math.floor(side / 8) }: ProceduralOptions = {},
+): TrainingImages & Required<Pick<TrainingImages, "damage">> {
+  const pictures = new Map<number, Uint8Array>(),
+    captions = new Map<number, string>(),
+    damage = new Map<number, Damage>();
   const make = (i: number): Uint8Array => {
-    const sample = pretrainingSample(seed, i);
+    const sample = PROCEDURAL_FORMS[forms[i % forms.length]](seed, Math.floor(i / forms.length));
     captions.set(i, sample.caption);
+    damage.set(i, { cells: damagedCells(sample, cells), words: damageWords(sample) });
     const own = { width: PROCEDURAL_SIDE, height: PROCEDURAL_SIDE, channels: 3, data: sample.image };
     const pixels = side === PROCEDURAL_SIDE ? sample.image : resize(own, side, side, "bicubic").data;
     if (pictures.size * pixels.length < CACHE_BYTES) pictures.set(i, pixels);
@@ -47,6 +74,10 @@ export function proceduralImages(seed: number, count: number, side: number): Tra
     caption(i) {
       if (!captions.has(i)) make(i);
       return captions.get(i)!;
+    },
+    damage(i) {
+      if (!damage.has(i)) make(i);
+      return damage.get(i)!;
     },
   };
 }

@@ -5,6 +5,8 @@
 
 import type { AdamOptions } from "../graph/ops/optimise.ts";
 import type { RateSchedule } from "../nn/learning_rate.ts";
+import { lossWeight, signalToNoise } from "../diffusion/schedule.ts";
+import type { TimestepSampling } from "../diffusion/timesteps.ts";
 import type { ModelConfig } from "../weights/config.ts";
 
 /**
@@ -68,4 +70,17 @@ export const CROP = 64;
 /** Decay of the averaged weights after `steps` steps: it grows with them, so that the start is forgotten. */
 export function averageDecay(steps: number, limit: number): number {
   return Math.min(limit, (1 + steps) / (10 + steps));
+}
+
+/**
+ * Bound on 1/SNR in balanced draws of noise levels, and what the loss's weights beyond it go by. What a picture shows is decided
+ * at high levels, whose errors are small: to SNR 1/10 they are drawn more often, beyond it, to 1/40, they count more. The mean
+ * colour is decided there.
+ */
+export const BALANCED_MOST = 10, BALANCED_WEIGHT = 4;
+
+/** Weight of a picture's loss at ᾱ: min-SNR-5 for levels that are drawn evenly, 1 to 4 for balanced ones. */
+export function noiseLevelWeight(alphaCumprod: number, sampling: TimestepSampling): number {
+  if (sampling === "uniform") return lossWeight(alphaCumprod);
+  return Math.max(1, Math.min(BALANCED_WEIGHT, 1 / signalToNoise(alphaCumprod) / BALANCED_MOST));
 }

@@ -125,6 +125,21 @@ Deno.test("procedural pictures depend on seed and number, at any side", () => {
   assert.ok(Math.abs(mean(a.pixels(3)) - mean(b.pixels(3))) < 1);
 });
 
+Deno.test("procedural pictures of several forms take turns, and say where their damage is", () => {
+  const both = proceduralImages(1, 6, 128, { forms: ["whole", "close"] }), whole = proceduralImages(1, 3, 128);
+  const close = proceduralImages(1, 3, 128, { forms: ["close"], cells: 8 });
+  for (let i = 0; i < 3; i++) {
+    for (const [k, one] of [whole, close].entries()) {
+      assert.deepEqual(both.pixels(2 * i + k), one.pixels(i));
+      assert.equal(both.caption(2 * i + k), one.caption(i));
+      assert.deepEqual(both.damage(2 * i + k).words, one.damage(i).words);
+    }
+    // A cell of 8 is damaged where one of its four of 16 is.
+    const four = new Set(both.damage(2 * i + 1).cells.map((cell) => 8 * (cell >> 5) + ((cell & 15) >> 1)));
+    assert.deepEqual(close.damage(i).cells, [...four].sort((a, b) => a - b));
+  }
+});
+
 Deno.test("the recipe's sizes are those of the model that ships", () => {
   const path = fileURLToPath(new URL("../../fixtures/small-ldm/config.json", import.meta.url));
   const { training: _, ...shipped } = JSON.parse(Deno.readTextFileSync(path));
