@@ -9,6 +9,10 @@ import { UsageError } from "../errors.ts";
 import { trainBaseModel } from "../jobs/pretraining_stages.ts";
 import * as shared from "./shared.ts";
 
+/** Of the U-Net's loss: they need to know where the damage is, which normal images do not say. */
+const OF_UNET = { goesWith: { stage: ["all", "unet"] } } as const;
+const OF_DAMAGE = { goesWith: { data: [false], ...OF_UNET.goesWith } } as const;
+
 /** Batches of the recipe. On a software adapter a step of these takes half a minute. */
 const GPU_BATCH = { autoencoder: 16, unet: 32 }, SOFTWARE_BATCH = 4;
 
@@ -52,6 +56,15 @@ export default defineCommand({
       description: "How many procedural pictures to train on, where no --data is given.",
       default: 20000,
       min: 2,
+    },
+    proceduralForm: {
+      type: "list",
+      description:
+        "What procedural pictures show: whole parts, windows of them enlarged 1.1 to 2.3 times, or close ones, up to 4.6 " +
+        "times. Of several, each takes its turn.",
+      choices: ["whole", "windows", "close"],
+      otherwise: "whole",
+      goesWith: { data: [false] },
     },
     views: {
       type: "integer",
@@ -102,6 +115,46 @@ export default defineCommand({
       min: 0,
       max: 1,
     },
+    timestepSampling: {
+      ...shared.timestepSampling,
+      ...OF_UNET,
+      description:
+        "Noise levels that are trained on: uniform with min-SNR-5 weights, or balanced, more of the high ones, where captions " +
+        "decide.",
+      default: "uniform",
+    },
+    emphasis: {
+      ...OF_DAMAGE,
+      type: "number",
+      description:
+        "Latent cells with damage in them count 1 + this in the loss; 5 in most of the shipped model's training.",
+      default: 0,
+      min: 0,
+    },
+    mean: {
+      ...OF_UNET,
+      type: "number",
+      description:
+        "How often more the error of each channel's mean counts, by which words for colours are learned; 20 for the shipped model.",
+      default: 0,
+      min: 0,
+    },
+    meanDamage: {
+      ...OF_DAMAGE,
+      type: "number",
+      description: "The same over each picture's damaged cells; 5 for the shipped model.",
+      default: 0,
+      min: 0,
+    },
+    localise: {
+      ...OF_DAMAGE,
+      type: "number",
+      description:
+        "Weight of the damage words' attention outside the damage, squared, in maps of 8 x 8 cells and more; 0.1 for the " +
+        "shipped model.",
+      default: 0,
+      min: 0,
+    },
     validationSteps: {
       type: "integer",
       unit: "steps",
@@ -117,6 +170,8 @@ export default defineCommand({
   examples: [
     "--data good-parts --out runs/ours",
     "--autoencoder-steps 300 --max-train-steps 300 --out runs/short",
+    "--stage unet --model runs/ours/model --procedural-form whole,windows --emphasis 5 --timestep-sampling balanced " +
+    "--mean 20 --mean-damage 5 --localise 0.1 --out runs/damage",
   ],
   async run(options, context) {
     const { data, stage, views, seed, memory, model, resolution } = options;
@@ -124,14 +179,15 @@ export default defineCommand({
       throw new UserError("the U-Net alone needs a trained autoencoder", "give a model folder that has one by --model");
     }
     if (views && !data) throw new UsageError("--views goes with --data");
+    const { timestepSampling, emphasis, mean, meanDamage, localise, proceduralForm: forms } = options;
     const slow = isSoftware((await openGpu()).info), batch = slow ? undefined : GPU_BATCH;
     const shown = (side: number) => views ? { seed, count: views, zoom: options.zoom ?? usualZoom(side) } : undefined;
     const folder = await trainBaseModel(
       {
-        open: (side) =>
+        open: (side, cells) =>
           data
             ? folderImages(data, side, shown(side), context.log)
-            : proceduralImages(seed, options.proceduralImages, side),
+            : proceduralImages(seed, options.proceduralImages, side, { forms, cells }),
         whose: data ? views ? "views of the user's" : "of the user's" : "procedural ones",
         newWords: data !== undefined,
       },
@@ -145,6 +201,7 @@ export default defineCommand({
         unet: stage === "autoencoder" ? undefined : {
           ...options,
           trainBatchSize: options.trainBatchSize ?? batch?.unet ?? SOFTWARE_BATCH,
+          terms: { timestepSampling, emphasis, mean, meanDamage, localise },
         },
       },
       context,

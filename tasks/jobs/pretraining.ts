@@ -6,7 +6,7 @@ import type { Gpu } from "../../src/gpu/device.ts";
 import type { Parameters, Stored } from "../../src/nn/parameters.ts";
 import { encodeImages } from "../../src/pretraining/autoencoder.ts";
 import type { CurvePoint } from "../../src/pretraining/export.ts";
-import type { TrainingImages } from "../../src/pretraining/images.ts";
+import type { Damage, TrainingImages } from "../../src/pretraining/images.ts";
 import type { Room } from "../../src/pretraining/room.ts";
 import type { Trainer } from "../../src/pretraining/trainer.ts";
 import { downsamplingFactor, type ModelConfig } from "../../src/weights/config.ts";
@@ -104,28 +104,48 @@ export async function runStage(trainer: Trainer, options: StageOptions, context:
   }
 }
 
-/** Latents and captions of all pictures, made where the run folder does not hold them yet. */
+/** What is kept of all pictures. */
+export interface KeptLatents {
+  readonly latents: Float16Array<ArrayBuffer>;
+  readonly captions: string[];
+  /** Where it was asked for. */
+  readonly damage: Damage[] | undefined;
+}
+
+/**
+ * Latents and captions of all pictures, made where the run folder does not hold them yet.
+ * @param withDamage keeps where their damage is, too
+ */
 export async function keptLatents(
   gpu: Gpu,
   config: ModelConfig,
   autoencoder: Parameters,
   images: TrainingImages,
   name: string,
+  withDamage: boolean,
   room: Room,
   context: Context,
-): Promise<{ latents: Float16Array<ArrayBuffer>; captions: string[] }> {
+): Promise<KeptLatents> {
   const { runFolder, signal } = context, side = config.resolution / downsamplingFactor(config.autoencoder);
   const each = side * side * config.autoencoder.embedDim, path = runFolder.file(`${name}.f16`);
   using file = Deno.openSync(path, { read: true, write: true, create: true });
   const lines = await runFolder.jsonl<string>(`${name}.captions.jsonl`);
-  const done = Math.min(Math.floor(file.statSync().size / (2 * each)), lines.records.length, images.count);
+  const spots = withDamage ? await runFolder.jsonl<Damage>(`${name}.damage.jsonl`) : undefined;
+  const counts = [
+    Math.floor(file.statSync().size / (2 * each)),
+    lines.records.length,
+    spots?.records.length ?? Infinity,
+  ];
+  const done = Math.min(...counts, images.count), damage = spots?.records.slice(0, done);
   const latents = new Float16Array(images.count * each), captions = lines.records.slice(0, done);
   lines.close();
+  spots?.close();
   using kept = await runFolder.jsonl<string>(`${name}.captions.jsonl`, (_, i) => i < done);
+  using keptSpots = withDamage ? await runFolder.jsonl<Damage>(`${name}.damage.jsonl`, (_, i) => i < done) : undefined;
   file.truncateSync(2 * each * done);
   const bytes = new Uint8Array(latents.buffer);
   for (let at = 0; at < 2 * each * done;) at += file.readSync(bytes.subarray(at, 2 * each * done)) ?? Infinity;
-  if (done === images.count) return { latents, captions };
+  if (done === images.count) return { latents, captions, damage };
   using progress = context.progress({ label: "encoding", total: images.count, unit: "image", start: done });
   let at = done;
   for await (const part of encodeImages(gpu, config.autoencoder, autoencoder, images, done, images.count, room)) {
@@ -133,12 +153,15 @@ export async function keptLatents(
     for (const end = at + part.length / each; at < end; at++) {
       captions.push(images.caption(at));
       kept.append(captions[at]);
+      if (!damage) continue;
+      damage.push(images.damage!(at));
+      keptSpots!.append(damage[at]);
     }
     writeAll(file, new Uint8Array(part.buffer));
     progress.update(at);
     signal.throwIfAborted();
   }
-  return { latents, captions };
+  return { latents, captions, damage };
 }
 
 /** Writes parameters in PyTorch's layout. */

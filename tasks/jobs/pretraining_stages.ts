@@ -11,6 +11,7 @@ import { channelStatistics, foldStatistics, standardise, trainAutoencoder } from
 import { type CurvePoint, exportModel, isAutoencoder } from "../../src/pretraining/export.ts";
 import { type TrainingImages, withWords } from "../../src/pretraining/images.ts";
 import { newParameters } from "../../src/pretraining/init.ts";
+import { asksDamage, type NoiseTerms, PLAIN_LOSS } from "../../src/pretraining/noise_loss.ts";
 import { continuedRate, smallModelConfig, unetRate } from "../../src/pretraining/recipe.ts";
 import { Room } from "../../src/pretraining/room.ts";
 import { reconstructions, sampleGraphs, samples } from "../../src/pretraining/sheets.ts";
@@ -57,6 +58,8 @@ export interface UnetStageSettings extends StageSettings {
   readonly learningRate: number;
   readonly emaDecay: number;
   readonly captionDropout: number;
+  /** What counts beside the plain error of the noise; nothing where left out. */
+  readonly terms?: NoiseTerms;
 }
 
 /** What both stages work on. */
@@ -67,14 +70,16 @@ interface Job {
   /** The model to go on from. */
   readonly start: ModelFolder | undefined;
   readonly losses: JsonLines<CurvePoint>;
+  /** Whether the U-Net's loss asks where the damage is. */
+  readonly asksDamage: boolean;
   /** Device memory to stay within. */
   readonly room: Room;
 }
 
 /** Where a run's pictures come from. */
 export interface Pictures {
-  /** Makes or reads them at a side in pixels. */
-  readonly open: (side: number) => TrainingImages | Promise<TrainingImages>;
+  /** Makes or reads them at a side in pixels, whose latent has so many cells in a row. */
+  readonly open: (side: number, cells: number) => TrainingImages | Promise<TrainingImages>;
   /** Whose they are, for the model's record. */
   readonly whose: string;
   /** Whether their captions may hold words that the vocabulary lacks. */
@@ -86,6 +91,7 @@ async function prepare(
   resolution: number | undefined,
   pictures: Pictures,
   start: ModelFolder | undefined,
+  terms: NoiseTerms | undefined,
   room: Room,
   context: Context,
 ): Promise<Job> {
@@ -96,7 +102,7 @@ async function prepare(
   if (side % unit) {
     throw new UserError(`--resolution ${side} is no multiple of ${unit}`, "the networks halve the side that often");
   }
-  const images = await pictures.open(side);
+  const images = await pictures.open(side, side / downsamplingFactor(shape.autoencoder));
   if (pictures.newWords && !start) {
     vocab = withWords(
       vocab,
@@ -104,7 +110,8 @@ async function prepare(
     );
   }
   const config = { ...shape, resolution: side, text: { ...shape.text, vocabSize: vocab.length } };
-  return { config, vocab, images, start, losses: await openLosses(context), room };
+  const asks = terms !== undefined && asksDamage(terms);
+  return { config, vocab, images, start, losses: await openLosses(context), asksDamage: asks, room };
 }
 
 /** Word pieces of the model that ships with the program. */
@@ -172,7 +179,8 @@ async function autoencoderStage(
   }, context);
   // Standardised latents: the U-Net learns best from numbers of mean 0 and deviation 1.
   const few = { ...images, count: Math.min(images.count, options.alone ? 1024 : Infinity) };
-  const { latents } = await keptLatents(gpu, config, autoencoder, few, latentsName(steps), room, context);
+  const kept = latentsName(steps), asks = job.asksDamage;
+  const { latents } = await keptLatents(gpu, config, autoencoder, few, kept, asks, room, context);
   const stored = await autoencoder.store();
   foldStatistics(stored, channelStatistics(latents, config.autoencoder.embedDim));
   autoencoder.restore(stored);
@@ -192,11 +200,17 @@ async function unetStage(
 ): Promise<Map<string, Stored>> {
   const { config, vocab, images, start, losses, room } = job, { runFolder } = context, { maxLength } = config.text;
   room.keep(autoencoder);
-  const { latents, captions } = await keptLatents(gpu, config, autoencoder, images, latentsName(before), room, context);
+  const name = latentsName(before), asks = job.asksDamage;
+  const kept = await keptLatents(gpu, config, autoencoder, images, name, asks, room, context);
+  const { latents, captions } = kept;
   if (before) standardise(latents, channelStatistics(latents, config.autoencoder.embedDim));
   else for (let i = 0; i < latents.length; i++) latents[i] *= config.scaleFactor;
   const tokenizer = new Tokenizer(vocab), ids = captions.map((text) => tokenizer.encode(text, maxLength));
   const empty = tokenizer.encode("", maxLength);
+  const damage = kept.damage?.map(({ cells, words }, i) => ({
+    cells,
+    columns: tokenizer.columns(captions[i], words, maxLength),
+  }));
   using networks = newParameters(options.seed, start);
   using average = newParameters(options.seed, start);
   using trainer = trainUnet(
@@ -204,7 +218,7 @@ async function unetStage(
     config,
     networks,
     average,
-    { latents, captions: ids, empty },
+    { latents, captions: ids, empty, damage },
     {
       seed: options.seed,
       batch: options.trainBatchSize,
@@ -213,6 +227,7 @@ async function unetStage(
       captionDropout: options.captionDropout,
       averageDecay: options.emaDecay,
       rate: start ? continuedRate : unetRate,
+      terms: options.terms,
     },
     room,
     sampleGraphs(config, autoencoder, average),
@@ -246,6 +261,12 @@ function makeAutoencoder(config: ModelConfig, parameters: Parameters): void {
   decode(autoencoder, parameters, input("latent", [1, side, side, autoencoder.embedDim]));
 }
 
+/** What a model's record says of its loss: the terms that were on. */
+function lossOf(terms: NoiseTerms | undefined): { unetLoss?: Partial<NoiseTerms> } {
+  const on = Object.entries(terms ?? {}).filter(([key, value]) => value !== PLAIN_LOSS[key as keyof NoiseTerms]);
+  return on.length ? { unetLoss: Object.fromEntries(on) } : {};
+}
+
 /** What a run trains: one network or both. */
 export interface BaseTraining {
   readonly seed: number;
@@ -265,7 +286,7 @@ export async function trainBaseModel(pictures: Pictures, training: BaseTraining,
   const { model, memory, seed, resolution, autoencoder: first, unet: second } = training;
   using start = model ? openModelFolder(model) : undefined;
   const gpu = await openGpu(), room = new Room(gpu, memoryBudget(memory, gpu.info), memory !== undefined);
-  const job = await prepare(resolution, pictures, start, room, context);
+  const job = await prepare(resolution, pictures, start, second?.terms, room, context);
   const { parameters: made, steps } = await autoencoderStage(gpu, job, seed, first, context);
   using autoencoder = made;
   const parameters: ReadonlyMap<string, Stored>[] = [await autoencoder.store()];
@@ -279,7 +300,9 @@ export async function trainBaseModel(pictures: Pictures, training: BaseTraining,
         images: `${job.images.count} ${pictures.whose}`,
         seed,
         autoencoderSteps: steps,
-        ...(second ? { unetSteps: second.maxTrainSteps, unetBatch: second.trainBatchSize } : {}),
+        ...(second
+          ? { unetSteps: second.maxTrainSteps, unetBatch: second.trainBatchSize, ...lossOf(second.terms) }
+          : {}),
       },
     },
     vocab: job.vocab,

@@ -103,6 +103,49 @@ Deno.test({
   sanitizeOps: false,
 });
 
+Deno.test({
+  name: "pretrain with terms for damage: killed and resumed, it makes the same model, whose record names them",
+  fn: async () => {
+    const root = await Deno.makeTempDir({ prefix: "pretrain-" });
+    try {
+      await tinyModel(`${root}/start`);
+      const terms =
+        "--emphasis 5 --mean 20 --mean-damage 5 --timestep-sampling balanced --procedural-form whole,windows";
+      const args = [...SETTINGS, ...terms.split(" "), "--model", `${root}/start`];
+      await run([...args, "--out", `${root}/whole`]);
+      await killAfter([...args, "--out", `${root}/killed`], `${root}/killed`, 6);
+      await run(["--out", `${root}/killed`, "--resume"]);
+      for (const name of ["model/model.safetensors", "latents-4.f16", "latents-4.damage.jsonl"]) {
+        const [killed, whole] = await Promise.all(
+          ["killed", "whole"].map((run) => Deno.readFile(`${root}/${run}/${name}`)),
+        );
+        assert.ok(killed.length === whole.length && killed.every((byte, i) => byte === whole[i]), `${name} differs`);
+      }
+      const { training } = JSON.parse(await Deno.readTextFile(`${root}/whole/model/config.json`));
+      assert.deepEqual(training.unetLoss, { emphasis: 5, mean: 20, meanDamage: 5, timestepSampling: "balanced" });
+      // Its attention has maps of 4 x 4 cells only.
+      const { code, stderr } = await program([...args, "--localise", "1", "--out", `${root}/localised`]).output();
+      assert.equal(code, 1);
+      assert.match(
+        new TextDecoder().decode(stderr),
+        /^error: no attention to the caption has a map of 64 cells or more$/m,
+      );
+    } finally {
+      await Deno.remove(root, { recursive: true });
+    }
+  },
+  sanitizeResources: false,
+  sanitizeOps: false,
+});
+
+Deno.test("pretrain: normal images do not say where damage is", async () => {
+  for (const flag of ["--emphasis", "--mean-damage", "--localise"]) {
+    const { code, stderr } = await program(["--data", "photos", flag, "1", "--out", "nowhere"]).output();
+    assert.equal(code, 2);
+    assert.match(new TextDecoder().decode(stderr), new RegExp(`^error: ${flag} goes without --data$`, "m"));
+  }
+});
+
 Deno.test("adapt: the U-Net learns a data set's normal images, the autoencoder stays, and the loss on them falls", async () => {
   const root = await Deno.makeTempDir({ prefix: "adapt-" });
   try {
