@@ -16,8 +16,9 @@ import { gpu } from "../../support/ops.ts";
 /**
  * For gradients that pass many rectifiers and maxima, whose slopes jump where rounding changes a sign: no float32 program comes
  * closer. Of the first kernel's gradient of the localisation U-Net, relative L2 to PyTorch in float64: the file 6.7e-3, PyTorch in
- * float32 on another machine 7.1e-3, the engine 1.03e-2; of the logits 1.2e-5, 1.3e-5 and 1.7e-5 (measured 2026-11-26).
- * `gradients_test.ts` holds every gradient to 1e-3 where nothing jumps.
+ * float32 on another machine 7.1e-3, the engine 1.03e-2; of the logits 1.2e-5, 1.3e-5 and 1.7e-5 (measured 2026-11-26). From the
+ * file the engine is 6.2e-3, 6.5e-3 and 5.7e-3 in the three gradients that this is for (2026-11-27); other salts, adapters and orders of
+ * sums turn other signs, hence the room. `gradients_test.ts` holds every gradient to 1e-3 where nothing jumps.
  */
 const SLOPE_TOLERANCE = 2e-2;
 
