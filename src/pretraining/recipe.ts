@@ -73,9 +73,9 @@ export function averageDecay(steps: number, limit: number): number {
 }
 
 /**
- * Bound on 1/SNR in balanced draws of noise levels, and what the loss's weights beyond it go by. What a picture shows is decided
- * at high levels, whose errors are small: to SNR 1/10 they are drawn more often, beyond it, to 1/40, they count more. The mean
- * colour is decided there.
+ * Bound on 1/SNR in balanced draws of noise levels (twice that of embeddings, `timesteps.ts`), and what the loss's weights beyond
+ * it go by. What a picture shows is decided at high levels, whose errors are small: to SNR 1/10 they are drawn more often, beyond
+ * it, to 1/40, they count more. The mean colour is decided there.
  */
 export const BALANCED_MOST = 10, BALANCED_WEIGHT = 4;
 

@@ -9,8 +9,9 @@ import { UsageError } from "../errors.ts";
 import { trainBaseModel } from "../jobs/pretraining_stages.ts";
 import * as shared from "./shared.ts";
 
-/** Of the U-Net's loss: they need to know where the damage is, which normal images do not say. */
+/** Of the U-Net's loss. */
 const OF_UNET = { goesWith: { stage: ["all", "unet"] } } as const;
+/** They need to know where the damage is, which normal images do not say. */
 const OF_DAMAGE = { goesWith: { data: [false], ...OF_UNET.goesWith } } as const;
 
 /** Batches of the recipe. On a software adapter a step of these takes half a minute. */
@@ -27,7 +28,8 @@ export default defineCommand({
   summary: "Trains a small base model from normal images, fully offline.",
   details:
     "Without --data it trains on procedural surfaces and defects, as the model that ships with the program was " +
-    "trained. The run folder ends with a folder model/ for --model. Long on a software adapter; minutes to hours on a GPU.",
+    "trained; --emphasis, --mean, --mean-damage, --localise and --timestep-sampling balanced make its loss that model's. " +
+    "The run folder ends with a folder model/ for --model. Long on a software adapter; minutes to hours on a GPU.",
   runFolder: true,
   gpu: true,
   flags: {
@@ -127,7 +129,7 @@ export default defineCommand({
       ...OF_DAMAGE,
       type: "number",
       description:
-        "Latent cells with damage in them count 1 + this in the loss; 5 in most of the shipped model's training.",
+        "Latent cells with damage in them count 1 + this in the loss; 5 in most of the shipped model's training, 1 at its end.",
       default: 0,
       min: 0,
     },

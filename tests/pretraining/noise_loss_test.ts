@@ -264,7 +264,7 @@ Deno.test("balanced noise levels: density and weights are train.py's", () => {
   });
 });
 
-Deno.test("an input that nothing asks for is not made", () => {
+Deno.test("a term that asks for what was not given says so", () => {
   const eps = input("eps", [1, 8, 8, 2]), weight = input("weight", [1]);
   assert.throws(() => noiseLoss(eps, eps, weight, { ...PLAIN_LOSS, emphasis: 1 }), /cells with damage/);
   assert.throws(() => noiseLoss(eps, eps, weight, { ...PLAIN_LOSS, localise: 1 }), /damage words' attention/);
