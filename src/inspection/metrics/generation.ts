@@ -151,21 +151,25 @@ export interface ClusterRule {
   readonly centres: "third" | "all";
   /** Which centre an image goes to that is equally near to two. */
   readonly ties: "first" | "last";
-  /** Most images of a cluster that are compared; drawn at random. */
+  /** Most images of a cluster that are compared. */
   readonly most: number;
+  /** Which of a larger cluster these are: drawn at random, or the first in the order of the generated images. */
+  readonly choice: "random" | "first";
   /** A cluster of fewer than two images is left out of the mean, or counts as 0. */
   readonly lone: "drop" | "zero";
 }
 
 /**
- * Rules by paper: `anomalydiffusion` is the authors' later script, which DualAnoDiff and MAGIC ship; `seas` counts lone
- * clusters as 0, `seas-rz` is its second figure without them; `dfmgan` is the older one with AlexNet.
+ * Rules by paper: `anomalydiffusion` is the authors' later script, which DualAnoDiff and MAGIC ship. `dfmgan` is the older
+ * one (`clpips1k` of metrics/lpips.py), and `seas` that script with VGG and a smaller cap; both count lone clusters as 0, and
+ * `-rz` are their second figures without them.
  */
 export const clusterRules = {
-  anomalydiffusion: { backbone: "vgg", centres: "third", ties: "last", most: 50, lone: "drop" },
-  seas: { backbone: "vgg", centres: "all", ties: "last", most: 140, lone: "zero" },
-  "seas-rz": { backbone: "vgg", centres: "all", ties: "last", most: 140, lone: "drop" },
-  dfmgan: { backbone: "alex", centres: "third", ties: "last", most: 200, lone: "drop" },
+  anomalydiffusion: { backbone: "vgg", centres: "third", ties: "last", most: 50, choice: "random", lone: "drop" },
+  dfmgan: { backbone: "alex", centres: "all", ties: "first", most: 200, choice: "first", lone: "zero" },
+  "dfmgan-rz": { backbone: "alex", centres: "all", ties: "first", most: 200, choice: "first", lone: "drop" },
+  seas: { backbone: "vgg", centres: "all", ties: "first", most: 140, choice: "first", lone: "zero" },
+  "seas-rz": { backbone: "vgg", centres: "all", ties: "first", most: 140, choice: "first", lone: "drop" },
 } as const satisfies Record<string, ClusterRule>;
 
 /** IC-LPIPS with what it is made of. */
@@ -185,6 +189,7 @@ export interface ClusterResult {
  * image: the mean over all pairs of n points is (n·Σ|e−c|² − |Σ(e−c)|²) / (n(n−1)/2), for any c. Every image is embedded
  * once; memory is two embeddings for each centre.
  * @param real all real images of the defect, in order of their names
+ * @param generated images of the defect, in order of their names: some rules compare the first of a cluster
  * @param embed an image's embedding whose squared distances are LPIPS (see docs/metrics.md)
  * @throws {UserError} without two images in any cluster
  */
@@ -203,7 +208,7 @@ export async function intraClusterLpips<Item>(
   }
   checkFeatures(clusters.map(({ centre }) => centre), "IC-LPIPS, real images");
   // In random order the first `most` of a cluster are a random choice.
-  for (const item of new Random(seed, "ic-lpips").shuffle(generated)) {
+  for (const item of rule.choice === "first" ? generated : new Random(seed, "ic-lpips").shuffle(generated)) {
     const e = await embed(item);
     checkFeatures([e], "IC-LPIPS, generated images", clusters[0].centre.length);
     let nearest = clusters[0], least = Infinity;

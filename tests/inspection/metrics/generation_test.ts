@@ -112,11 +112,22 @@ Deno.test("IC-LPIPS: the papers' rules differ in centres, ties, caps and lone cl
   assert.equal(official.value, 18.5);
   const first = { ...clusterRules.anomalydiffusion, ties: "first" as const };
   assert.deepEqual((await intraClusterLpips(real, made, embed, { rule: first })).clusters.map((c) => c.size), [3, 1]);
-  // All real images are centres; four are lone, of equal ones the last takes all.
-  const seas = await intraClusterLpips(real, made, embed, rule("seas"));
-  assert.equal(seas.clusters.length, 6);
-  assert.equal(seas.value, 37 / 6);
-  assert.equal((await intraClusterLpips(real, made, embed, rule("seas-rz"))).value, 18.5);
+  // DFMGAN and SeaS: all real images are centres, the first of equally near ones takes all, and four are lone, which count
+  // as 0 or not. The networks and the caps are all that they differ in.
+  for (const name of ["dfmgan", "seas"] as const) {
+    const { value, clusters } = await intraClusterLpips(real, made, embed, rule(name));
+    assert.deepEqual(clusters.map((c) => c.size), [3, 1, 0, 0, 0, 0]);
+    assert.equal(value, (1 + 16 + 9) / 3 / 6);
+    assert.equal((await intraClusterLpips(real, made, embed, rule(`${name}-rz`))).value, (1 + 16 + 9) / 3);
+  }
+  assert.deepEqual([clusterRules.dfmgan.backbone, clusterRules.dfmgan.most], ["alex", 200]);
+  assert.deepEqual([clusterRules.seas.backbone, clusterRules.seas.most], ["vgg", 140]);
+  // Their cap keeps the first of a cluster, whatever the seed.
+  const kept = { ...clusterRules.dfmgan, most: 2 };
+  for (const seed of [1, 2, 3]) {
+    const { value, clusters } = await intraClusterLpips(at(0), at(3, 7, 0, 1, 15), embed, { rule: kept, seed });
+    assert.deepEqual([value, clusters[0].size], [16, 5]);
+  }
   // A cap takes a random part of a cluster, the same for one seed.
   const few = { ...clusterRules.anomalydiffusion, most: 2 }, crowd = at(0, 1, 3, 7, 15, 31);
   const capped = await intraClusterLpips(at(0), crowd, embed, { rule: few, seed: 3 });
