@@ -189,24 +189,40 @@ export interface Table {
   readonly rows: readonly (readonly (string | number)[])[];
 }
 
+/** What stands around a table. */
+export interface TableOptions {
+  /** Lines below it, which marks in its cells stand for. */
+  readonly footnotes?: readonly string[];
+  /** Behind a heading that opens it: a long table of details. */
+  readonly folded?: boolean;
+}
+
 /** A table under a heading; it scrolls sideways on a phone. */
-export function tableSection(title: string, { columns, rows }: Table, note = ""): string {
+export function tableSection(
+  title: string,
+  { columns, rows }: Table,
+  note = "",
+  { footnotes = [], folded = false }: TableOptions = {},
+): string {
   if (!rows.length) return "";
-  const cell = (value: string | number, i: number) =>
-    `<td${isNumber(i) ? ' class="number"' : ""}>${typeof value === "number" ? figure(value) : escape(value)}</td>`;
+  // What the paper prints goes below the figure that it stands behind: beside it, the columns would be too wide.
+  const text = (value: string | number) => figure(value).replace(/\(paper .*\)$/, "<small>$&</small>");
+  const cell = (value: string | number, i: number) => `<td${isNumber(i) ? ' class="number"' : ""}>${text(value)}</td>`;
   const isNumber = (i: number) =>
     i > 0 && rows.every((row) => typeof row[i] === "number" || NUMBER_LIKE.test(String(row[i])));
   const head = columns.map((name, i) => `<th scope="col"${isNumber(i) ? ' class="number"' : ""}>${escape(name)}</th>`);
-  return `<section>
-<h2>${escape(title)}</h2>
-${note ? `<p class="note">${escape(note)}</p>` : ""}
+  const heading = `<h2>${escape(title)}</h2>`;
+  const body = `${note ? `<p class="note">${escape(note)}</p>` : ""}
 <div class="scroll"><table><thead><tr>${head.join("")}</tr></thead>
 <tbody>${rows.map((row) => `<tr>${row.map(cell).join("")}</tr>`).join("\n")}</tbody></table></div>
-</section>`;
+${footnotes.length ? `<p class="footnotes">${footnotes.map(escape).join("<br>")}</p>` : ""}`;
+  return folded
+    ? `<section><details><summary>${heading}</summary>\n${body}\n</details></section>`
+    : `<section>\n${heading}\n${body}\n</section>`;
 }
 
-/** Figures with a unit or a spread, and dashes. */
-const NUMBER_LIKE = /^(–|[-−]?\d[\d.,]*( ?%)?( ± [\d.]+( ?%)?)?( of \d+)?)$/;
+/** Figures with a unit or a spread or the paper's behind them, and dashes. */
+const NUMBER_LIKE = /^(–|[-−]?\d[\d.,]*( ?%)?( ± [\d.]+( ?%)?)?( of \d+)?)( \(paper [-−]?[\d.]+\))?$/;
 
 /** Settings as a list of names and values. */
 export function settingsSection(values: Readonly<Record<string, unknown>>, title = "Settings", open = true): string {

@@ -81,6 +81,7 @@ figure { margin: 0; }
 .run > h2 { margin-bottom: .3rem; font-size: 1.75rem; }
 .run > .note { margin: 0; }
 .scroll { overflow-x: auto; }
+.footnotes { max-width: 46rem; margin: .8rem 0 0; color: var(--soft); font-size: .875rem; }
 table { border-collapse: collapse; min-width: 60%; font-size: .9375rem; }
 th, td { padding: .45rem 1.4rem .45rem 0; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; font-size: .875rem; }
@@ -88,8 +89,10 @@ th { color: var(--soft); font-weight: 600; font-size: .875rem; }
 .versus td { padding: .25rem .5rem .25rem 0; border: 0; }
 .versus img { width: clamp(6rem, 24vw, 9.5rem); }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
+.number small { display: block; color: var(--soft); font-size: .8125rem; }
 summary { cursor: pointer; list-style-position: outside; }
 summary h2 { display: inline; }
+summary + .note, summary + .scroll { margin-top: .9rem; }
 .settings { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)); gap: 0 2.2rem; margin: .8rem 0 0; }
 .settings div {
   display: flex; justify-content: space-between; gap: 1rem; padding: .3rem 0; border-bottom: 1px solid var(--line);

@@ -101,38 +101,45 @@ export function markdownTable({ columns, rows }: Table): string {
   return line(columns) + rule(columns.length) + rows.map((row) => line(row.map(String))).join("");
 }
 
-/** The table for people: averages beside the paper's, then every part, then the footing. */
-export function toMarkdown(table: ComparisonTable): string {
-  const { title, metrics, digits, rows, parts, footing } = table;
-  let text = `# ${title}\n\n`;
-  text += line(["method", ...metrics.flatMap((metric) => [`${metric}, paper`, `${metric}, here`])]);
-  text += rule(1 + 2 * metrics.length);
-  const marks: string[] = [];
-  for (const { name, published, measured, note } of rows) {
-    if (note && !marks.includes(note)) marks.push(note);
-    const mark = note ? ` [${marks.indexOf(note) + 1}]` : "";
-    const cells = metrics.flatMap((metric) => [
+/** The averages beside the paper's, a row for each method; a mark behind a name, `[1]`, stands for the note of that number. */
+export function averages({ metrics, digits, rows }: ComparisonTable): { table: Table; notes: string[] } {
+  const notes = [...new Set(rows.flatMap(({ note }) => note || []))];
+  const columns = ["method", ...metrics.flatMap((metric) => [`${metric}, paper`, `${metric}, here`])];
+  const lines = rows.map(({ name, published, measured, note }) => [
+    note ? `${name} [${notes.indexOf(note) + 1}]` : name,
+    ...metrics.flatMap((metric) => [
       printed(published[AVERAGE]?.[metric]),
       shown(measured[AVERAGE]?.[metric], digits),
-    ]);
-    text += line([`${name}${mark}`, ...cells]);
-  }
-  if (marks.length) text += `\n${marks.map((note, i) => `[${i + 1}] ${note}`).join("  \n")}\n`;
-  const detailed = rows.filter(({ measured }) => parts.some((part) => measured[part]));
-  if (parts.length > 1 && detailed.length) {
-    text += `\n## By part\n\n${line(["method", "part", ...metrics])}${rule(2 + metrics.length)}`;
-    for (const { name, measured, published } of detailed) {
-      for (const part of parts) {
-        const figures = metrics.map((metric) => {
-          const paper = published[part]?.[metric];
-          return `${shown(measured[part]?.[metric], digits)}${paper === undefined ? "" : ` (paper ${paper})`}`;
-        });
-        text += line([name, part, ...figures]);
-      }
-    }
-  }
-  text += `\n## Footing\n\n${Object.entries(footing).map(([word, fact]) => `- **${word}**: ${fact}\n`).join("")}`;
-  return text;
+    ]),
+  ]);
+  return { table: { columns, rows: lines }, notes: notes.map((note, i) => `[${i + 1}] ${note}`) };
+}
+
+/** What was measured of every part; without rows where there is one part, which the averages are of. */
+export function byPart({ metrics, digits, rows, parts }: ComparisonTable): Table {
+  const detailed = parts.length > 1 ? rows.filter(({ measured }) => parts.some((part) => measured[part])) : [];
+  const lines = detailed.flatMap(({ name, measured, published }) =>
+    parts.map((part) => [
+      name,
+      part,
+      ...metrics.map((metric) => {
+        const paper = published[part]?.[metric];
+        return `${shown(measured[part]?.[metric], digits)}${paper === undefined ? "" : ` (paper ${paper})`}`;
+      }),
+    ])
+  );
+  return { columns: ["method", "part", ...metrics], rows: lines };
+}
+
+/** The table for people: averages beside the paper's, then every part, then the footing. */
+export function toMarkdown(table: ComparisonTable): string {
+  const { table: means, notes } = averages(table), parts = byPart(table);
+  let text = `# ${table.title}\n\n${markdownTable(means)}`;
+  if (notes.length) text += `\n${notes.join("  \n")}\n`;
+  if (parts.rows.length) text += `\n## By part\n\n${markdownTable(parts)}`;
+  return `${text}\n## Footing\n\n${
+    Object.entries(table.footing).map(([word, fact]) => `- **${word}**: ${fact}\n`).join("")
+  }`;
 }
 
 /** A field of a CSV file (RFC 4180). */

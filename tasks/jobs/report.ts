@@ -20,7 +20,7 @@ import {
   trainingSection,
   versusSection,
 } from "../../src/report/sections.ts";
-import { AVERAGE, type ComparisonTable } from "../../src/report/tables.ts";
+import { averages, byPart, type ComparisonTable } from "../../src/report/tables.ts";
 import { partsFolder } from "../assets.ts";
 import type { Context } from "../command.ts";
 import { readJsonLines } from "../run_folder.ts";
@@ -64,6 +64,9 @@ interface Chapter {
 
 /** Rows of each kind where several runs stand side by side, and the longest side of a validation sheet. */
 const VERSUS_ROWS = 3, SHEET_SIDE = 1100;
+
+/** Rows of a table of details that are shown without being asked for. */
+const LONG_TABLE = 12;
 
 /** Settings that say nothing of what came out. */
 const HIDDEN = new Set(["command", "version", "out"]);
@@ -128,23 +131,18 @@ async function paperCurves(folder: string, table: ComparisonTable): Promise<stri
   return sections;
 }
 
-/** A table of `reproduce`: the paper's averages beside those of the run, and the curves behind these. */
+/** A table of `reproduce`: the paper's averages beside those of the run, every part, and the curves behind these. */
 async function paperTables(folder: string): Promise<string[]> {
   const sections: string[] = [], drawn = new Set<string>();
   for (let n = 1; n <= 9; n++) {
     const table = await readJson<ComparisonTable>(join(folder, `table${n}.json`));
     if (!table) continue;
-    const { title, metrics, digits, rows } = table;
-    const columns = ["method", ...metrics.flatMap((metric) => [`${metric}, paper`, "here"])];
-    const lines = rows.map(({ name, published, measured }) => [
-      name,
-      ...metrics.flatMap((metric) => {
-        const paper = published[AVERAGE]?.[metric], here = measured[AVERAGE]?.[metric];
-        const std = here?.std === undefined ? "" : ` ± ${here.std.toFixed(digits)}`;
-        return [paper === undefined ? "–" : String(paper), here ? here.mean.toFixed(digits) + std : "–"];
-      }),
-    ]);
-    sections.push(tableSection(title, { columns, rows: lines }, "Mean ± deviation over seeds."));
+    const { table: means, notes } = averages(table), parts = byPart(table);
+    const spread = table.seeds.length > 1 ? "Mean ± deviation over seeds." : "";
+    sections.push(
+      tableSection(table.title, means, spread, { footnotes: notes }),
+      tableSection(`${table.title.split(":")[0]}, by part`, parts, "", { folded: parts.rows.length > LONG_TABLE }),
+    );
     // Tables 2 and 3 are of the same networks.
     for (const section of await paperCurves(folder, table)) {
       if (!drawn.has(section)) sections.push(section);

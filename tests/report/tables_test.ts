@@ -1,6 +1,15 @@
 /** The writer of comparison tables: averages, spread, marks, and three forms that say the same. */
 import assert from "node:assert/strict";
-import { AVERAGE, type ComparisonTable, gather, toCsv, toJson, toMarkdown } from "../../src/report/tables.ts";
+import {
+  AVERAGE,
+  averages,
+  byPart,
+  type ComparisonTable,
+  gather,
+  toCsv,
+  toJson,
+  toMarkdown,
+} from "../../src/report/tables.ts";
 
 const table: ComparisonTable = {
   name: "table2",
@@ -51,6 +60,15 @@ Deno.test("Markdown: the paper's figure stands beside the measured one; rows tha
   assert.ok(text.includes('| A "new" one | wood | 50.0 ± 0.0 (paper 45.7) | – |'), text);
   assert.ok(!/\| B\\\|C \| metal/.test(text), "what was not measured has no parts");
   assert.ok(text.includes("- **paper**: filtered by hand\n- **here**: all pairs\n"));
+});
+
+Deno.test("equal notes share a mark, and one part has no table of parts", () => {
+  const rows = ["x", undefined, "y", "x"].map((note, i) => ({ ...table.rows[1], name: `r${i}`, note }));
+  const { table: means, notes } = averages({ ...table, rows });
+  assert.deepEqual(means.rows.map(([name]) => name), ["r0 [1]", "r1", "r2 [2]", "r3 [1]"]);
+  assert.deepEqual(notes, ["[1] x", "[2] y"]);
+  assert.equal(byPart(table).rows.length, 2);
+  assert.deepEqual(byPart({ ...table, parts: ["metal"] }).rows, []);
 });
 
 Deno.test("Markdown: with one seed there is no spread", () => {

@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { decodeImage, loadMask, savePng } from "../../src/data/image.ts";
+import { type ComparisonTable, gather } from "../../src/report/tables.ts";
 import { nameAndFolder } from "../../tasks/jobs/report.ts";
 import { figuresTable, parseCsv } from "../../tasks/jobs/report_inspection.ts";
 import { csv } from "../../tasks/jobs/inspection_results.ts";
@@ -75,6 +76,37 @@ test("several runs: seeds of one name in one row, methods side by side on the sa
   assert.ok(methods.includes(`<th scope="col">source</th><th scope="col">crop</th><th scope="col">draem</th>`));
   assert.ok(methods.includes('<a href="#run-2">draem (baseline)</a>') && methods.includes('id="run-2"'));
   assert.ok(methods.includes("dent, side by side") && methods.includes("Generated pairs"));
+});
+
+/** A run folder of `reproduce` with a table of so many parts. */
+function paperRun(name: string, parts: readonly string[]): void {
+  const metrics = ["pixel AUROC", "pixel AP", "pixel F1-max", "PRO"];
+  const figures = (value: number) => Object.fromEntries(metrics.map((metric) => [metric, value]));
+  const seeds = [60, 64].map((value) => Object.fromEntries(parts.map((part) => [part, figures(value)])));
+  const table: ComparisonTable = {
+    ...{ name: "table2", title: "Tables 2 and 10: Localisation", metrics, digits: 1, parts, seeds: [0, 1] },
+    footing: { curation: "none" },
+    rows: [
+      { name: "AnomalyDiffusion", published: { average: figures(81.4), wood: figures(84.6) }, measured: gather(seeds) },
+      { name: "DFMGAN", published: { average: figures(62.7) }, measured: {}, note: "printed figures only: a GAN" },
+      { name: "AnomalyDiffusion, tuned", published: {}, measured: gather(seeds), note: "beyond the paper: <tuned>" },
+    ],
+  };
+  Deno.mkdirSync(shop.file(name));
+  Deno.writeTextFileSync(shop.file(`${name}/config.json`), '{"command":"reproduce"}');
+  Deno.writeTextFileSync(shop.file(`${name}/table2.json`), JSON.stringify(table));
+}
+
+test("tables of reproduce: rows carry their marks, notes stand below, parts are there and folded where many", async () => {
+  paperRun("paper", ["metal", "wood"]);
+  const html = await page("@paper", "page-paper");
+  assert.match(html, /<td>DFMGAN \[1\]<\/td><td class="number">62.7<\/td><td class="number">–<\/td>/);
+  assert.ok(html.includes("<td>AnomalyDiffusion, tuned [2]</td>"));
+  assert.ok(html.includes("[1] printed figures only: a GAN<br>[2] beyond the paper: &#60;tuned&#62;</p>"));
+  assert.match(html, /<section>\n<h2>Tables 2 and 10, by part<\/h2>/);
+  assert.match(html, /<td>AnomalyDiffusion<\/td><td>wood<\/td><td class="number">62.0 ± 2.8 <small>\(paper 84.6\)</);
+  paperRun("long", Array.from({ length: 9 }, (_, i) => `part-${i}`));
+  assert.match(await page("@long", "page-long"), /<details><summary><h2>Tables 2 and 10, by part<\/h2><\/summary>/);
 });
 
 test("what cannot be reported is one line", async () => {
