@@ -213,7 +213,7 @@ export function tableSection(
   const head = columns.map((name, i) => `<th scope="col"${isNumber(i) ? ' class="number"' : ""}>${escape(name)}</th>`);
   const heading = `<h2>${escape(title)}</h2>`;
   const body = `${note ? `<p class="note">${escape(note)}</p>` : ""}
-<div class="scroll"><table><thead><tr>${head.join("")}</tr></thead>
+<div class="scroll"><table class="figures"><thead><tr>${head.join("")}</tr></thead>
 <tbody>${rows.map((row) => `<tr>${row.map(cell).join("")}</tr>`).join("\n")}</tbody></table></div>
 ${footnotes.length ? `<p class="footnotes">${footnotes.map(escape).join("<br>")}</p>` : ""}`;
   return folded

@@ -1,12 +1,15 @@
-/** The style sheet of the report pages: light and dark by the reader's system, one column on a phone. */
+/**
+ * The style sheet of the report pages: light and dark by the reader's system, one column on a phone. A wide table scrolls
+ * under its first column; the shade at its right edge says so, and is covered by what scrolls along at the end.
+ */
 export const STYLE = `
 :root {
-  --paper: #f7f5f1; --card: #ffffff; --ink: #1d1c1a; --soft: #6a665f; --line: #e2ddd4; --accent: #b4532a; --raw: #dcb9a6;
+  --paper: #f7f5f1; --card: #ffffff; --ink: #1d1c1a; --soft: #6a665f; --line: #e2ddd4; --accent: #b4532a; --raw: #dcb9a6; --shade: #0002;
   --s1: #2a6fb4; --s2: #35824a; --s3: #8a4fb0; --s4: #94740f; --s5: #5b6470;
   --gap: clamp(.5rem, 1.4vw, .9rem);
 }
 @media (prefers-color-scheme: dark) {
-  :root { --paper: #151517; --card: #1f1f22; --ink: #ecebe8; --soft: #a09c95; --line: #34343a; --accent: #f0935f; --raw: #6b4a3a;
+  :root { --paper: #151517; --card: #1f1f22; --ink: #ecebe8; --soft: #a09c95; --line: #34343a; --accent: #f0935f; --raw: #6b4a3a; --shade: #fff3;
     --s1: #6fb1f0; --s2: #7fce91; --s3: #c79be8; --s4: #e3c35a; --s5: #a6afbb; }
 }
 * { box-sizing: border-box; }
@@ -80,11 +83,25 @@ figure { margin: 0; }
 .run { margin-top: clamp(3rem, 7vw, 4.6rem); padding-top: 1.4rem; border-top: 2px solid var(--line); }
 .run > h2 { margin-bottom: .3rem; font-size: 1.75rem; }
 .run > .note { margin: 0; }
-.scroll { overflow-x: auto; }
+.scroll {
+  overflow-x: auto;
+  background:
+    linear-gradient(to left, var(--paper) 40%, transparent) right / 3rem 100% no-repeat local,
+    linear-gradient(to left, var(--shade), transparent) right / .8rem 100% no-repeat scroll;
+}
 .footnotes { max-width: 46rem; margin: .8rem 0 0; color: var(--soft); font-size: .875rem; }
-table { border-collapse: collapse; min-width: 60%; font-size: .9375rem; }
+table { border-collapse: separate; border-spacing: 0; min-width: 60%; font-size: .9375rem; }
 th, td { padding: .45rem 1.4rem .45rem 0; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
-th { color: var(--soft); font-weight: 600; font-size: .875rem; }
+th { color: var(--soft); font-weight: 600; font-size: .875rem; line-height: 1.35; white-space: normal; vertical-align: bottom; }
+.figures td { vertical-align: baseline; }
+.figures td:first-child { min-width: 7rem; white-space: normal; overflow-wrap: break-word; }
+.figures :is(th, td):first-child { position: sticky; left: 0; background: var(--paper); }
+@media (max-width: 40rem) {
+  .figures { font-size: .875rem; }
+  .figures th { font-size: .8125rem; }
+  .figures :is(th, td) { padding: .4rem .7rem .4rem 0; }
+  .figures td:first-child { max-width: 9rem; }
+}
 .versus { min-width: 0; }
 .versus td { padding: .25rem .5rem .25rem 0; border: 0; }
 .versus img { width: clamp(6rem, 24vw, 9.5rem); }

@@ -137,7 +137,12 @@ async function paperTables(folder: string): Promise<string[]> {
   for (let n = 1; n <= 9; n++) {
     const table = await readJson<ComparisonTable>(join(folder, `table${n}.json`));
     if (!table) continue;
-    const { table: means, notes } = averages(table), parts = byPart(table);
+    const { table: means, notes } = averages(table), { columns, rows } = byPart(table);
+    // Method and part in one column, which stays in sight where a phone scrolls the figures.
+    const parts = {
+      columns: ["method: part", ...columns.slice(2)],
+      rows: rows.map(([method, part, ...figures]) => [`${method}: ${part}`, ...figures]),
+    };
     const spread = table.seeds.length > 1 ? "Mean ± deviation over seeds." : "";
     sections.push(
       tableSection(table.title, means, spread, { footnotes: notes }),

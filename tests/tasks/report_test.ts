@@ -89,6 +89,7 @@ function paperRun(name: string, parts: readonly string[]): void {
     rows: [
       { name: "AnomalyDiffusion", published: { average: figures(81.4), wood: figures(84.6) }, measured: gather(seeds) },
       { name: "DFMGAN", published: { average: figures(62.7) }, measured: {}, note: "printed figures only: a GAN" },
+      { name: "a-name-of-one-word_that_is_far_too_long_for_a_phone", published: {}, measured: gather(seeds) },
       { name: "AnomalyDiffusion, tuned", published: {}, measured: gather(seeds), note: "beyond the paper: <tuned>" },
     ],
   };
@@ -104,7 +105,7 @@ test("tables of reproduce: rows carry their marks, notes stand below, parts are 
   assert.ok(html.includes("<td>AnomalyDiffusion, tuned [2]</td>"));
   assert.ok(html.includes("[1] printed figures only: a GAN<br>[2] beyond the paper: &#60;tuned&#62;</p>"));
   assert.match(html, /<section>\n<h2>Tables 2 and 10, by part<\/h2>/);
-  assert.match(html, /<td>AnomalyDiffusion<\/td><td>wood<\/td><td class="number">62.0 ± 2.8 <small>\(paper 84.6\)</);
+  assert.match(html, /<td>AnomalyDiffusion: wood<\/td><td class="number">62.0 ± 2.8 <small>\(paper 84.6\)</);
   paperRun("long", Array.from({ length: 9 }, (_, i) => `part-${i}`));
   assert.match(await page("@long", "page-long"), /<details><summary><h2>Tables 2 and 10, by part<\/h2><\/summary>/);
 });
@@ -190,21 +191,29 @@ async function browse(url: string, ...flags: string[]): Promise<string> {
   return new TextDecoder().decode(stdout);
 }
 
-/** A phone's width: narrower than the browser's window can be, so that the page lies in a frame. */
-const PHONE = 360;
+/** A phone's width: narrower than the browser's window can be, so that the page lies in a frame; and a desktop's. */
+const PHONE = 360, DESK = 1200;
 
-/** The frame; its script writes the page's width, what it needs, and what ends right of it and cannot be scrolled to. */
-const FRAME = `<!doctype html><link rel="icon" href="data:,"><style>body { margin: 0 } iframe { border: 0 }</style>
-<iframe src="/" width="${PHONE}" height="1600"></iframe><output></output>
+/**
+ * The frame; its script writes the page's width, what it needs, what ends right of it and cannot be scrolled to, where the
+ * first column of figures of each table ends, and the headings of tables that scroll.
+ */
+const frame = (width: number) =>
+  `<!doctype html><link rel="icon" href="data:,"><style>body { margin: 0 } iframe { border: 0 }</style>
+<iframe src="/" width="${width}" height="1600"></iframe><output></output>
 <script>onload = () => {
   const { documentElement: root, body } = document.querySelector("iframe").contentDocument;
   const scrolls = (e) => e && (/auto|scroll/.test(getComputedStyle(e).overflowX) || scrolls(e.parentElement));
   const isCut = (e) => e.getBoundingClientRect().right > root.clientWidth + 1 && !scrolls(e.parentElement);
+  const tables = [...body.querySelectorAll(".figures")];
   document.querySelector("output").textContent = JSON.stringify({
     width: root.clientWidth,
     needs: root.scrollWidth,
     height: root.scrollHeight,
     cut: [...body.querySelectorAll("*")].filter(isCut).map((e) => e.tagName + "." + e.getAttribute("class")),
+    figures: tables.map((e) => e.querySelector("td.number").getBoundingClientRect().right),
+    scrolled: tables.filter(({ parentElement: e }) => e.scrollWidth > e.clientWidth)
+      .map((e) => e.closest("section").querySelector("h2").textContent),
   });
 };</script>`;
 
@@ -215,13 +224,15 @@ test(
     ? `in a browser: ${found} does not start here, set CHROMIUM`
     : "in a browser: no chromium found, set CHROMIUM",
   async () => {
-    await page("@crop unet=@unet-test", "page-shown");
+    paperRun("tables", ["metal", "wood"]);
+    await page("@crop unet=@unet-test @tables", "page-shown");
     const html = Deno.readFileSync(shop.file("page-shown/index.html")), asked: string[] = [];
     const policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'";
     await using server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, ({ url }) => {
       const { pathname } = new URL(url), headers = { "content-type": "text/html" };
       asked.push(pathname);
-      if (pathname === "/phone") return new Response(FRAME, { headers });
+      if (pathname === "/phone") return new Response(frame(PHONE), { headers });
+      if (pathname === "/desk") return new Response(frame(DESK), { headers });
       return new Response(html, { headers: { ...headers, "content-security-policy": policy } });
     });
     const origin = `http://127.0.0.1:${(server.addr as Deno.NetAddr).port}`;
@@ -241,11 +252,17 @@ test(
       const share = drawn / (width * height);
       assert.ok(share > 0.03 && share < 0.9, `${share} of the page is drawn on`);
     }
-    const [, text] = /<output>(.*?)<\/output>/.exec(await browse(`${origin}/phone`, "--dump-dom"))!;
-    const { height, ...sideways } = JSON.parse(text);
+    const measure = async (path: string) =>
+      JSON.parse(/<output>(.*?)<\/output>/.exec(await browse(`${origin}${path}`, "--dump-dom"))![1]);
+    const { height, figures, scrolled, ...sideways } = await measure("/phone");
     assert.deepEqual(sideways, { width: PHONE, needs: PHONE, cut: [] });
     assert.ok(height > 1600, `a page ${height} high`);
-    assert.deepEqual([...new Set(asked)].sort(), ["/", "/phone"]);
+    // What scrolls says so by its first figures, which are in sight beside the names.
+    assert.ok(scrolled.includes("Tables 2 and 10: Localisation"), `scrolled: ${scrolled}`);
+    assert.ok(figures.every((right: number) => right > 0 && right <= PHONE), `first figures end at ${figures}`);
+    const desk = await measure("/desk");
+    assert.deepEqual([desk.needs, desk.cut, desk.scrolled], [DESK, [], []]);
+    assert.deepEqual([...new Set(asked)].sort(), ["/", "/desk", "/phone"]);
   },
   !chromium,
 );
