@@ -17,9 +17,9 @@ export default defineCommand({
   name: "inspect-test",
   summary: "Tests a trained inspection network on the real test images.",
   details:
-    "Localisation: AUROC, AP, F1-max and AU-PRO of pixels and images. Classification: accuracy and confusion. Tests on " +
-    "the pairs after the first third of each kind and on test/good; images that were trained on are refused. Writes " +
-    "metrics.json, scores.csv, points of the curves (curves.json) and the score maps of the best and worst cases.",
+    "Localisation: AUROC, AP, F1-max and AU-PRO of pixels and images, of several parts the mean and each part's own. " +
+    "Classification: accuracy and confusion. Tests on the pairs after the first third of each kind and on test/good; " +
+    "images that were trained on are refused. Writes metrics.json, scores.csv, points of the curves (curves.json) and the score maps of the best and worst cases.",
   runFolder: true,
   gpu: true,
   flags: {

@@ -28,6 +28,7 @@ interface Wanted {
   readonly image: string;
   readonly mask?: string;
   readonly kind?: string;
+  readonly part?: string;
 }
 
 async function load(wanted: readonly Wanted[], side: number, label: string, context: Context, soft = false) {
@@ -106,7 +107,8 @@ export async function trainingImages(
 }
 
 /**
- * Reads the test images: of each kind the pairs that no generator learned from, and the normal ones.
+ * Reads the test images part by part: the normal ones, and of each kind the pairs that no generator learned from.
+ * @param parts names by which kinds are labelled
  * @param side S
  * @param soft keep the masks' resized values too
  */
@@ -122,9 +124,11 @@ export async function testImages(
       throw new UserError(`${key} has no test images`, "give more pairs: the first third is for training");
     }
   }
-  const defects = kinds.flatMap(({ part, defect }) =>
-    defect.test.map((pair) => ({ ...pair, kind: labelOf(part.name, defect.name, parts) }))
-  );
-  const good = [...new Set(kinds.map(({ part }) => part))].flatMap((part) => part.testGood.map((image) => ({ image })));
-  return await load([...good, ...defects], side, "reading test images", context, soft);
+  const wanted = [...new Set(kinds.map(({ part }) => part))].flatMap((part): Wanted[] => {
+    const defects = kinds.filter((kind) => kind.part === part).flatMap(({ defect }) =>
+      defect.test.map((pair) => ({ ...pair, kind: labelOf(part.name, defect.name, parts), part: part.name }))
+    );
+    return [...part.testGood.map((image) => ({ image, part: part.name })), ...defects];
+  });
+  return await load(wanted, side, "reading test images", context, soft);
 }

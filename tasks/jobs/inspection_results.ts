@@ -4,19 +4,44 @@
  */
 
 import { toPng } from "../../src/data/image.ts";
-import { type DetectionCurves, Evaluation, type FigureName } from "../../src/inspection/metrics/evaluation.ts";
+import { UserError } from "../../src/errors.ts";
+import {
+  type DetectionCurves,
+  detectionFigures,
+  type DetectionResult,
+  Evaluation,
+  type FigureName,
+} from "../../src/inspection/metrics/evaluation.ts";
 import type { Points } from "../../src/inspection/metrics/ranking.ts";
 import { addSample, imagePixelAp } from "../../src/inspection/training/evaluate.ts";
 import type { InspectionSample } from "../../src/inspection/training/samples.ts";
 import type { Context } from "../command.ts";
+import { printTable } from "./pair_summary.ts";
 
 /** Names of the files. */
 export const METRICS = "metrics.json", SCORES = "scores.csv", CURVES = "curves.json", CASES = "cases.json";
 
-/** Figures of a localisation method in `metrics.json`; those of images are left out where all are normal or none is. */
+/**
+ * Figures of a localisation method in `metrics.json`; those of images are left out where all are normal or none is. Of several
+ * parts the unweighted mean, as papers have it, and sums of images.
+ */
 export interface LocalisationFigures extends Readonly<Partial<Record<FigureName, number>>> {
   readonly normalImages: number;
   readonly defectImages: number;
+  /** Where there are several: what the means are of. */
+  readonly byPart?: Readonly<Record<string, LocalisationFigures>>;
+}
+
+/** What `curves.json` holds: the curves of one part, or of several each part's own. */
+export interface TestCurves extends DetectionCurves {
+  readonly byPart?: Readonly<Record<string, DetectionCurves>>;
+}
+
+/** What stays of a part when all of its images were seen. */
+interface PartResult extends DetectionResult {
+  readonly name: string;
+  readonly counts: Pick<LocalisationFigures, "normalImages" | "defectImages">;
+  readonly curves: DetectionCurves;
 }
 
 /** Why a case is kept. */
@@ -69,9 +94,21 @@ function rounded(curves: DetectionCurves): DetectionCurves {
   return Object.fromEntries(pairs.map(([name, points]) => [name, points.map(([x, y]) => [short(x), short(y)])]));
 }
 
-/** Takes score maps one by one; only those of the kept cases stay in memory. */
+/** The mean over the parts of each figure that some of them have. */
+function meanFigures(parts: readonly PartResult[]): Partial<Record<FigureName, number>> {
+  const means: Partial<Record<FigureName, number>> = {};
+  for (const name of Object.keys(detectionFigures) as FigureName[]) {
+    const known = parts.flatMap(({ values }) => values[name] ?? []);
+    if (known.length) means[name] = known.reduce((sum, value) => sum + value, 0) / known.length;
+  }
+  return means;
+}
+
+/** Takes score maps one by one, part after part; only those of the kept cases stay in memory, and the scores of one part. */
 export class LocalisationResults {
-  readonly #evaluation = new Evaluation();
+  /** The part whose images come now. */
+  #open?: { readonly name: string; readonly evaluation: Evaluation };
+  readonly #parts: PartResult[] = [];
   readonly #rows: (string | number | undefined)[][] = [];
   readonly #kept: Record<CaseGroup, Candidate[]> = { missed: [], found: [], "false alarm": [] };
 
@@ -82,14 +119,14 @@ export class LocalisationResults {
   constructor(readonly side: number, readonly saveMaps: boolean, readonly context: Context) {}
 
   /**
-   * Takes the map of one image.
+   * Takes the map of one image; those of one part come one after another.
    * @param index its place among all
    * @param map [S · S], scores of 0 … 1
    * @param score the image's own, where the method gives one
    */
   async add(index: number, sample: InspectionSample, map: Float32Array, score?: number): Promise<void> {
     const { path: image, maskPath: mask, kind = "good" } = sample;
-    const of = addSample(this.#evaluation, sample, map, this.side, score);
+    const of = addSample(this.#evaluationOf(sample.part ?? ""), sample, map, this.side, score);
     const ap = imagePixelAp(sample, map), grey = Uint8ClampedArray.from(map, (v) => 255 * v);
     this.#rows.push([image, kind, of, ap]);
     const file = `maps/${String(index).padStart(4, "0")}-${kind}.png`;
@@ -107,27 +144,63 @@ export class LocalisationResults {
     }
   }
 
+  #evaluationOf(name: string): Evaluation {
+    if (this.#open?.name !== name) {
+      this.#close();
+      if (this.#parts.some((part) => part.name === name)) throw new Error(`images of ${name} come in two places`);
+      this.#open = { name, evaluation: new Evaluation() };
+    }
+    return this.#open!.evaluation;
+  }
+
+  /** Measures the part whose images have all come: its scores need not wait for the other parts. */
+  #close(): void {
+    if (!this.#open) return;
+    const { name, evaluation } = this.#open, { positives, negatives } = evaluation.imageRanking();
+    const counts = { normalImages: negatives, defectImages: positives };
+    this.#parts.push({ name, counts, ...evaluation.figures(), curves: rounded(evaluation.curves()) });
+    this.#open = undefined;
+  }
+
   /**
    * Writes the scores, the curves and the cases.
-   * @throws UserError where a figure of pixels is missing, e.g. because no pixel of the test set is defect
+   * @throws UserError where a figure of pixels is missing, e.g. because no pixel of a part's test images is defect
    */
   async finish(): Promise<LocalisationFigures> {
-    const { runFolder } = this.context, { values, missing } = this.#evaluation.figures();
-    for (const [name, error] of Object.entries(missing)) if (!name.startsWith("image")) throw error;
-    const { positives: defectImages, negatives: normalImages } = this.#evaluation.imageRanking();
-    if (missing.imageAuroc) {
-      const why = normalImages ? missing.imageAuroc.message : "no normal test images (test/good)";
-      this.context.log(`${why}: figures of whole images are left out`);
+    this.#close();
+    const { runFolder } = this.context, parts = this.#parts, several = parts.length > 1;
+    for (const { name: part, missing } of parts) {
+      for (const [name, error] of Object.entries(missing)) {
+        if (name.startsWith("image")) continue;
+        throw several ? new UserError(`${part}: ${error.message}`, error.hint) : error;
+      }
     }
+    this.#tellMissing();
     await runFolder.write(SCORES, csv([["image", "kind", "score", "ap"], ...this.#rows]));
-    await runFolder.write(CURVES, `${JSON.stringify(rounded(this.#evaluation.curves()))}\n`);
+    const curves: TestCurves = several
+      ? { byPart: Object.fromEntries(parts.map(({ name, curves }) => [name, curves])) }
+      : parts[0].curves;
+    await runFolder.write(CURVES, `${JSON.stringify(curves)}\n`);
     // An image is shown once: on a small test set the best are among the worst.
     const shown = new Set<string>();
     const cases = (["missed", "found", "false alarm"] as const).flatMap((group) => this.#kept[group])
       .filter(({ record }) => !shown.has(record.map) && shown.add(record.map));
     for (const { record, map } of cases) await runFolder.write(record.map, mapPng(map, this.side));
     await runFolder.write(CASES, `${JSON.stringify(cases.map(({ record }) => record), null, 2)}\n`);
-    return { ...values, normalImages, defectImages };
+    const sum = (count: "normalImages" | "defectImages") => parts.reduce((all, { counts }) => all + counts[count], 0);
+    const all = { ...meanFigures(parts), normalImages: sum("normalImages"), defectImages: sum("defectImages") };
+    const own = parts.map(({ name, values, counts }) => [name, { ...values, ...counts }] as const);
+    return several ? { ...all, byPart: Object.fromEntries(own) } : all;
+  }
+
+  /** Says of which parts there are no figures of whole images, and why. */
+  #tellMissing(): void {
+    const count = this.#parts.length, lacking = this.#parts.filter(({ missing }) => missing.imageAuroc);
+    const rest = lacking.length < count ? ", their means are over the other parts" : "";
+    for (const { name, missing, counts } of lacking) {
+      const why = counts.normalImages ? missing.imageAuroc!.message : "no normal test images (test/good)";
+      this.context.log(`${count > 1 ? `${name}: ` : ""}${why}: figures of whole images are left out${rest}`);
+    }
   }
 }
 
@@ -136,11 +209,18 @@ export async function writeMetrics(metrics: object, { runFolder }: Context): Pro
   await runFolder.write(METRICS, `${JSON.stringify(metrics, null, 2)}\n`);
 }
 
-/** The figures as lines of a table. */
-export function printFigures(figures: object, context: Context): void {
+const shown = (value: number) => String(Number.isInteger(value) ? value : value.toFixed(4));
+
+/** The figures as lines of a table, and those of each part where there are several. */
+export function printFigures(figures: Partial<LocalisationFigures>, context: Context): void {
   for (const [name, value] of Object.entries(figures)) {
-    if (typeof value === "number") {
-      context.print(`${name.padEnd(20)}${Number.isInteger(value) ? value : value.toFixed(4)}`);
-    }
+    if (typeof value === "number") context.print(`${name.padEnd(20)}${shown(value)}`);
   }
+  const parts = Object.entries(figures.byPart ?? {});
+  if (parts.length === 0) return;
+  const columns = Object.keys(figures).filter((name) => parts.some(([, own]) => name in own)) as FigureName[];
+  const cell = (value: number | undefined) => value === undefined ? "–" : shown(value);
+  context.print(`\nmeans over ${parts.length} parts, each counting alike, and sums of images; by part:`);
+  const rows = parts.map(([part, own]) => [part, ...columns.map((name) => cell(own[name]))]);
+  printTable({ columns: ["part", ...columns], rows }, context);
 }

@@ -30,7 +30,15 @@ import { EVALUATION, EVALUATION_NOTE, type EvaluationFile, evaluationTables } fr
 import { existsFile, readJson } from "./files.ts";
 import type { KindSummary } from "./pair_summary.ts";
 import { MANIFEST } from "./pairs.ts";
-import { curvesOf, FIGURES_NOTE, figuresTable, readTested, reportTested, type TestedRun } from "./report_inspection.ts";
+import {
+  curvesOf,
+  FIGURES_NOTE,
+  figuresTable,
+  partCurves,
+  readTested,
+  reportTested,
+  type TestedRun,
+} from "./report_inspection.ts";
 import { type PairFolders, type PairReport, reportMasks, reportPairs, versus } from "./report_pairs.ts";
 import { figuresFolder } from "./reproduce_stages.ts";
 import { tableSpecs } from "./reproduce_tables.ts";
@@ -271,7 +279,7 @@ async function comparison(chapters: readonly Chapter[]): Promise<string[]> {
     const several = new Set(group.map(({ name }) => name)).size < group.length;
     const note = `${several ? "Mean ± sample deviation over the runs of one name. " : ""}${FIGURES_NOTE}`;
     sections.push(tableSection(`Inspection: ${kind}`, figuresTable(group), note));
-    if (kind === "localisation") sections.push(curvesOf(group));
+    if (kind === "localisation") sections.push(...partCurves(group));
   }
   const made = chapters.filter(({ pairs }) => pairs);
   if (made.length > 1) {

@@ -15,7 +15,15 @@ import {
   tableSection,
 } from "../../src/report/sections.ts";
 import { existsFile, readJson } from "./files.ts";
-import { type CaseGroup, type CaseRecord, CASES, CURVES, METRICS, SCORES } from "./inspection_results.ts";
+import {
+  type CaseGroup,
+  type CaseRecord,
+  CASES,
+  CURVES,
+  METRICS,
+  SCORES,
+  type TestCurves,
+} from "./inspection_results.ts";
 import { SMALL } from "./report_pairs.ts";
 
 /** What `metrics.json` holds of both networks. */
@@ -27,7 +35,7 @@ export interface TestedRun {
   readonly name: string;
   readonly metrics: Metrics;
   /** Undefined for a classifier. */
-  readonly curves?: DetectionCurves;
+  readonly curves?: TestCurves;
 }
 
 /** Figures that are compared, as `metrics.json` and a reader call them. */
@@ -44,8 +52,8 @@ const FIGURES: readonly (readonly [key: string, title: string])[] = [
 
 /** What the figures are, for a reader. */
 export const FIGURES_NOTE =
-  "Per cent. Pixels of all test images together, equal scores one point of a curve; F1-max over every threshold; AU-PRO exact, " +
-  "to a false positive rate of 0.3. docs/metrics.md has the conventions.";
+  "Per cent. Pixels of all test images of a part together, of several parts the unweighted mean; equal scores one point of a " +
+  "curve; F1-max over every threshold; AU-PRO exact, to a false positive rate of 0.3. docs/metrics.md has the conventions.";
 
 /** Lines of a CSV file as `csv` of `inspection_results.ts` writes it, by the names of its head. */
 export function parseCsv(text: string): Record<string, string>[] {
@@ -68,7 +76,7 @@ async function readScores(folder: string): Promise<Record<string, string>[]> {
 /** What a run folder of a test holds; undefined where it is none. */
 export async function readTested(folder: string, name: string): Promise<TestedRun | undefined> {
   const metrics = await readJson<Metrics>(join(folder, METRICS));
-  return metrics && { name, metrics, curves: await readJson<DetectionCurves>(join(folder, CURVES)) };
+  return metrics && { name, metrics, curves: await readJson<TestCurves>(join(folder, CURVES)) };
 }
 
 /** Names in the order of their first run. */
@@ -113,6 +121,13 @@ export function curvesOf(runs: readonly TestedRun[], heading = "Curves"): string
     chart("ROC, images", "false positive rate", "true positive rate", "imageRoc", { chance: true }),
   ];
   return curvesSection(heading, "PRO is drawn up to 0.3, where AU-PRO ends. Dotted: what a guess reaches.", charts);
+}
+
+/** The curves of tested runs; where a run is of several parts, those of each part by themselves. */
+export function partCurves(runs: readonly TestedRun[]): string[] {
+  const parts = [...new Set(runs.flatMap(({ curves }) => Object.keys(curves?.byPart ?? {})))].sort();
+  const ofPart = (part: string) => runs.map((run) => ({ ...run, curves: run.curves?.byPart?.[part] }));
+  return [curvesOf(runs), ...parts.map((part) => curvesOf(ofPart(part), `Curves of ${part}`))];
 }
 
 /** Where a file of the data set lies now: as the run named it, or in the data set that is given instead. */
@@ -224,6 +239,11 @@ function byKind(rows: readonly Record<string, string>[]): Table {
 /** The sections of one tested run. */
 export async function reportTested(run: TestedRun, folders: CaseFolders): Promise<string[]> {
   const { metrics } = run, sections = [tableSection("Figures", figuresTable([run]), FIGURES_NOTE)];
+  if (metrics.byPart) {
+    const own = Object.entries(metrics.byPart).map(([name, metrics]) => ({ name, metrics }));
+    const { columns: [, ...columns], rows } = figuresTable(own);
+    sections.push(tableSection("By part", { columns: ["part", ...columns], rows }));
+  }
   const confusion = metrics.confusion as number[][] | undefined, labels = metrics.labels as string[] | undefined;
   if (confusion && labels) {
     const table = {
@@ -237,5 +257,5 @@ export async function reportTested(run: TestedRun, folders: CaseFolders): Promis
   }
   const rows = await readScores(folders.folder);
   if (rows[0]?.ap !== undefined) sections.push(tableSection("By kind", byKind(rows), "Mean ± deviation over images."));
-  return [...sections, curvesOf([run]), await localisationCases(folders)];
+  return [...sections, ...partCurves([run]), await localisationCases(folders)];
 }

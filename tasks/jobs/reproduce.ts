@@ -6,6 +6,7 @@
 import { basename } from "node:path";
 import { FOOTING } from "../../src/baselines/published.ts";
 import { UserError } from "../../src/errors.ts";
+import type { FigureName } from "../../src/inspection/metrics/evaluation.ts";
 import type { ClassifierFigures } from "../../src/inspection/training/evaluate.ts";
 import { recipeInWords } from "../../src/inspection/training/recipe.ts";
 import {
@@ -61,7 +62,7 @@ interface Work {
 }
 
 /** Pictures of the paper's size have names of their own; every figure under its name in the paper. */
-const LOCALISATION: Readonly<Record<string, keyof LocalisationFigures>> = {
+const LOCALISATION: Readonly<Record<string, FigureName>> = {
   "pixel AUROC": "pixelAuroc",
   "pixel AP": "pixelAp",
   "pixel F1-max": "pixelF1Max",

@@ -87,3 +87,25 @@ export function writeTinyData(folder: string): void {
     }
   }
 }
+
+/**
+ * Writes pairs as `generate` leaves them, three of every kind of the parts: indices that the data set does not have, and a
+ * manifest.
+ */
+export function writeTinyPairs(folder: string, parts: readonly TinyPart[]): void {
+  const lines: string[] = [];
+  for (const part of parts) {
+    for (const defect of TINY_PARTS[part].defects) {
+      for (let i = 0; i < 3; i++) {
+        const image = `${part}/test/${defect}/000${i}.png`, mask = `${part}/ground_truth/${defect}/000${i}_mask.png`;
+        const pair = tinyPair(part, defect, 100 + i);
+        for (const [name, content] of [[image, pair.image], [mask, pair.mask]] as const) {
+          Deno.mkdirSync(join(folder, name, ".."), { recursive: true });
+          savePng(join(folder, name), content);
+        }
+        lines.push(JSON.stringify({ part, defect, index: i, image, mask, accepted: true }));
+      }
+    }
+  }
+  Deno.writeTextFileSync(join(folder, "manifest.jsonl"), lines.map((line) => `${line}\n`).join(""));
+}

@@ -1,32 +1,14 @@
 /** `inspect train`, `inspect test` and `inspect export` as a user calls them, on tiny data: products, resume, bad input. */
 import assert from "node:assert/strict";
 import { cpSync } from "node:fs";
-import { join } from "node:path";
 import { savePng } from "../../src/data/image.ts";
 import { OnnxWriter } from "../../src/inspection/onnx/writer.ts";
-import { TINY_PARTS, tinyPair, type TinyPart } from "../support/tiny_data.ts";
+import { tinyPair, writeTinyPairs } from "../support/tiny_data.ts";
 import { Workshop } from "../end_to_end/program.ts";
 
 const shop = new Workshop();
 
-/** Pairs as `generate` leaves them: indices that the data set does not have, and a manifest. */
-function writePairs(folder: string, part: TinyPart, defects: readonly string[]): void {
-  const lines: string[] = [];
-  for (const defect of defects) {
-    for (let i = 0; i < 3; i++) {
-      const image = `${part}/test/${defect}/000${i}.png`, mask = `${part}/ground_truth/${defect}/000${i}_mask.png`;
-      const pair = tinyPair(part, defect, 100 + i);
-      for (const [name, content] of [[image, pair.image], [mask, pair.mask]] as const) {
-        Deno.mkdirSync(join(folder, name, ".."), { recursive: true });
-        savePng(join(folder, name), content);
-      }
-      lines.push(JSON.stringify({ part, defect, index: i, image, mask, accepted: true }));
-    }
-  }
-  Deno.writeTextFileSync(join(folder, "manifest.jsonl"), lines.map((line) => `${line}\n`).join(""));
-}
-
-writePairs(shop.file("pairs"), "plate", TINY_PARTS.plate.defects);
+writeTinyPairs(shop.file("pairs"), ["plate"]);
 
 /** A network whose features are mean colours of cells of 8 and 16 pixels, and of the whole image without a grid. */
 function pooled(): Uint8Array<ArrayBuffer> {

@@ -20,6 +20,8 @@ export interface InspectionSample {
   readonly maskPath?: string;
   /** Kind of defect; undefined for a normal image. */
   readonly kind?: string;
+  /** Part that it shows, where that matters: figures of a test are taken part by part. */
+  readonly part?: string;
   /** RGB bytes, [S, S, 3]. */
   readonly pixels: Uint8ClampedArray;
   /** 1 where the defect is, [S, S]; undefined where there is none. */
@@ -49,14 +51,14 @@ function fit(values: Float32Array, size: { width: number; height: number; channe
  */
 export async function loadSample(
   side: number,
-  { image: path, mask: maskPath, kind }: { image: string; mask?: string; kind?: string },
+  { image: path, mask: maskPath, kind, part }: { image: string; mask?: string; kind?: string; part?: string },
   soft = false,
 ): Promise<InspectionSample> {
   const image = await loadImage(path), { width, height } = image, same = width === side && height === side;
   const pixels = same
     ? image.data
     : Uint8ClampedArray.from(fit(Float32Array.from(image.data), { width, height, channels: 3 }, side));
-  const sample = { path, maskPath, kind, pixels, hash: pixelHash(image) };
+  const sample = { path, maskPath, kind, part, pixels, hash: pixelHash(image) };
   if (maskPath === undefined) return sample;
   const mask = await loadMask(maskPath);
   requireSize(maskPath, mask, image);
