@@ -9,7 +9,7 @@ import { defineCommand } from "../command.ts";
 import { openGpu } from "../device.ts";
 import { UsageError } from "../errors.ts";
 import { openKinds } from "../jobs/dataset.ts";
-import { labelOf, readInspector, testImages } from "../jobs/inspection.ts";
+import { labelOf, readInspector, tellUntested, testImages } from "../jobs/inspection.ts";
 import { csv, LocalisationResults, printFigures, SCORES, writeMetrics } from "../jobs/inspection_results.ts";
 import * as shared from "./shared.ts";
 
@@ -19,7 +19,8 @@ export default defineCommand({
   details:
     "Localisation: AUROC, AP, F1-max and AU-PRO of pixels and images, of several parts the mean and each part's own. " +
     "Classification: accuracy and confusion. Tests on the pairs after the first third of each kind and on test/good; " +
-    "images that were trained on are refused. Writes metrics.json, scores.csv, points of the curves (curves.json) and the score maps of the best and worst cases.",
+    "images that were trained on are refused. Writes metrics.json, scores.csv, points of the curves (curves.json) and the " +
+    "score maps of the best and worst cases.",
   runFolder: true,
   gpu: true,
   flags: {
@@ -49,6 +50,7 @@ export default defineCommand({
     if (strange && (options.defect || kinds.length === 0)) {
       throw new UserError(`the classifier does not know ${strange.key}`, `it knows ${labels.join(", ")}`);
     }
+    tellUntested(all, kinds, info, options, context);
     const samples = await testImages(kinds, info.parts, side, context, groundTruth === "official");
     refuseOverlap(info.trainedOn, samples);
     using parameters = networkParameters(0, withPrefix(config, inspector.weights));

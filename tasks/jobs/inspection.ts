@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import { UserError } from "../../src/errors.ts";
 import { controlledPairs, listedDefects, scanGenerated } from "../../src/inspection/training/generated.ts";
-import { decodeInspector, type Inspector } from "../../src/inspection/training/model_file.ts";
+import { decodeInspector, type Inspector, type InspectorInfo } from "../../src/inspection/training/model_file.ts";
 import { type InspectionSample, loadSample } from "../../src/inspection/training/samples.ts";
 import type { Context } from "../command.ts";
 import { type Kind, openKinds } from "./dataset.ts";
@@ -131,4 +131,31 @@ export async function testImages(
     return [...part.testGood.map((image) => ({ image, part: part.name })), ...defects];
   });
   return await load(wanted, side, "reading test images", context, soft);
+}
+
+/**
+ * Says which kinds of defect a test passes over without being asked to: those that the data has and the network cannot name,
+ * and those that it learned and the data has not.
+ * @param all kinds of the data set
+ * @param tested those of them that are tested
+ */
+export function tellUntested(
+  all: readonly Kind[],
+  tested: readonly Kind[],
+  { labels, parts }: Pick<InspectorInfo, "labels" | "parts">,
+  { part = parts, defect }: { readonly part?: readonly string[]; readonly defect?: readonly string[] },
+  { log }: Pick<Context, "log">,
+): void {
+  const nameOf = ({ part, defect }: Kind) => labelOf(part.name, defect.name, parts), there = new Set(all.map(nameOf));
+  const strange = all.filter((kind) => !tested.includes(kind)).map(nameOf);
+  if (strange.length) {
+    const [their, them] = strange.length > 1 ? ["their", "them"] : ["its", "it"];
+    log(`${strange.join(", ")}: ${their} images are left out, since the classifier has not learned ${them}`);
+  }
+  if (defect?.length) return; // the user chose
+  // Of a network for several parts only some may be tested; its labels begin with the part.
+  const asked = (label: string) =>
+    parts.length === 1 || part.some((name) => label.startsWith(labelOf(name, "", parts)));
+  const missing = labels.filter((label) => asked(label) && !there.has(label));
+  if (missing.length) log(`${missing.join(", ")}: learned but not tested, the data has no such images`);
 }

@@ -110,6 +110,8 @@ export class LocalisationResults {
   #open?: { readonly name: string; readonly evaluation: Evaluation };
   readonly #parts: PartResult[] = [];
   readonly #rows: (string | number | undefined)[][] = [];
+  /** Defect images without a pixel that counts as defect. */
+  #blank = 0;
   readonly #kept: Record<CaseGroup, Candidate[]> = { missed: [], found: [], "false alarm": [] };
 
   /**
@@ -127,6 +129,7 @@ export class LocalisationResults {
   async add(index: number, sample: InspectionSample, map: Float32Array, score?: number): Promise<void> {
     const { path: image, maskPath: mask, kind = "good" } = sample;
     const of = addSample(this.#evaluationOf(sample.part ?? ""), sample, map, this.side, score);
+    if (sample.kind !== undefined && !(sample.softMask ?? sample.mask)?.includes(1)) this.#blank++;
     const ap = imagePixelAp(sample, map), grey = Uint8ClampedArray.from(map, (v) => 255 * v);
     this.#rows.push([image, kind, of, ap]);
     const file = `maps/${String(index).padStart(4, "0")}-${kind}.png`;
@@ -168,6 +171,7 @@ export class LocalisationResults {
    */
   async finish(): Promise<LocalisationFigures> {
     this.#close();
+    this.#tellBlank();
     const { runFolder } = this.context, parts = this.#parts, several = parts.length > 1;
     for (const { name: part, missing } of parts) {
       for (const [name, error] of Object.entries(missing)) {
@@ -191,6 +195,17 @@ export class LocalisationResults {
     const all = { ...meanFigures(parts), normalImages: sum("normalImages"), defectImages: sum("defectImages") };
     const own = parts.map(({ name, values, counts }) => [name, { ...values, ...counts }] as const);
     return several ? { ...all, byPart: Object.fromEntries(own) } : all;
+  }
+
+  /** Says how many defects no figure of pixels can count as found: their masks are black, or were too thin for the maps' size. */
+  #tellBlank(): void {
+    if (this.#blank === 0) return;
+    const size = `${this.side}×${this.side}`,
+      what = this.#blank > 1
+        ? `images have empty masks at ${size}: they count`
+        : `image has an empty mask at ${size}: it counts`;
+    const hint = "paint defects white, or put what has none into test/good";
+    this.context.log(`${this.#blank} defect ${what} as defective without a defect pixel (${hint})`);
   }
 
   /** Says of which parts there are no figures of whole images, and why. */

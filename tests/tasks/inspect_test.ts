@@ -206,6 +206,49 @@ test("inspect patchcore: bad input is one clear line", async () => {
   assert.equal(code, 1);
 });
 
+test("inspect test: kinds that are passed over, and masks that mark nothing, are told in a line each", async () => {
+  const line = `inspect train --pairs @both --data @data ${SIZE}`;
+  writeTinyPairs(shop.file("both"), ["plate", "weave"]);
+  await shop.good(`${line} --part plate --out @plain`);
+  await shop.good(`${line} --network classifier --out @four`);
+  await shop.good(`${line} --network classifier --part plate --out @two`);
+  const told = async (network: string, flags = "") =>
+    (await shop.good(`inspect test --train-run @${network} --data @odd ${flags} --out @told --overwrite`)).err;
+  cpSync(shop.file("data"), shop.file("odd"), { recursive: true });
+  const untold = /learned but not tested|left out|empty mask/;
+  for (const network of ["plain", "four", "two"]) assert.doesNotMatch(await told(network), untold);
+
+  // A kind that the data calls otherwise: one is not there, one is not known.
+  for (const folder of ["test", "ground_truth"]) {
+    Deno.renameSync(shop.file("odd/plate", folder, "dent"), shop.file("odd/plate", folder, "bump"));
+  }
+  assert.match(await told("plain"), /^dent: learned but not tested, the data has no such images$/m);
+  assert.doesNotMatch(await told("plain"), /left out/); // found or not, a defect is a defect
+  assert.match(await told("four"), /^plate\+dent: learned but not tested, the data has no such images$/m);
+  const two = await told("two");
+  assert.match(two, /^dent: learned but not tested, /m);
+  assert.match(two, /^bump: its images are left out, since the classifier has not learned it$/m);
+  assert.doesNotMatch(await told("plain", "--defect scratch"), untold); // as was asked for
+  assert.doesNotMatch(await told("four", "--part weave"), untold);
+
+  const black = (index: number) => {
+    const { mask } = tinyPair("plate", "scratch", index);
+    savePng(shop.file(`odd/plate/ground_truth/scratch/00${index}_mask.png`), { ...mask, data: mask.data.fill(0) });
+  };
+  black(3);
+  assert.match(
+    await told("plain"),
+    /^1 defect image has an empty mask at 32×32: it counts as defective without a defect pixel \(paint .*\)$/m,
+  );
+  black(4);
+  const more =
+    /^2 defect images have empty masks at 32×32: they count as defective without a defect pixel \(paint .*\)$/m;
+  assert.match(await told("plain"), more);
+  assert.doesNotMatch(await told("two"), /empty mask/); // it looks at no mask
+  const { err } = await shop.good(`inspect patchcore --data @odd --model @model --resolution 32 --out @told-patches`);
+  assert.match(err, more);
+});
+
 test("inspect: bad input is one clear line", async () => {
   const refused = async (line: string, expected: RegExp, code = 1) => {
     const result = await shop.run(line);
