@@ -1,7 +1,6 @@
 /** `inspect train`: an inspection network (localisation U-Net or ResNet-34) trained on generated pairs. */
 import { UserError } from "../../src/errors.ts";
 import { networkParameters } from "../../src/inspection/models/init.ts";
-import { sideMultiple } from "../../src/inspection/models/network.ts";
 import { selectionFigure } from "../../src/inspection/training/evaluate.ts";
 import { Learner } from "../../src/inspection/training/learner.ts";
 import { startingWeights } from "../../src/inspection/training/model_file.ts";
@@ -24,7 +23,7 @@ import { isSoftware } from "../../src/gpu/device.ts";
 import { defineCommand } from "../command.ts";
 import { openGpu } from "../device.ts";
 import { testImages, trainingImages } from "../jobs/inspection.ts";
-import { trainInspector } from "../jobs/inspection_training.ts";
+import { requireSide, trainInspector } from "../jobs/inspection_training.ts";
 import * as shared from "./shared.ts";
 
 /**
@@ -205,13 +204,7 @@ export default defineCommand({
       loss: options.loss,
     });
     const { side, batch } = recipe;
-    const multiple = Math.max(32, sideMultiple(recipeNetwork(recipe, network, 2)));
-    if (side % multiple) {
-      throw new UserError(
-        `--resolution ${side} is no multiple of ${multiple}`,
-        "the networks halve the side five times",
-      );
-    }
+    requireSide("--resolution", recipe, network);
     const { parts, labels: found, normal, defects, controls, kinds } = await trainingImages(options, side, context);
     const labels = kept?.labels ?? found;
     const plain = recipeNetwork(recipe, network, labels.length), imagenet = options.normalization === "imagenet";

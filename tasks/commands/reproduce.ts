@@ -6,7 +6,9 @@ import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
 import { UsageError } from "../errors.ts";
 import { existsFile } from "../jobs/files.ts";
+import { requireSide } from "../jobs/inspection_training.ts";
 import { reproduce } from "../jobs/reproduce.ts";
+import { inspectionRecipe } from "../jobs/reproduce_stages.ts";
 import { TABLE_NAMES, tableSpecs } from "../jobs/reproduce_tables.ts";
 import * as shared from "./shared.ts";
 
@@ -201,7 +203,10 @@ export default defineCommand({
       if (!inception) context.log("no --inception: the column IS stays empty");
       if (!lpips) context.log("no --lpips: the column IC-LPIPS stays empty");
     }
-    // Read much later otherwise, when hours are spent.
+    // Looked at much later otherwise, when hours are spent.
+    for (const { measure } of tables) {
+      if (measure !== "generation") requireSide("--inspect-resolution", inspectionRecipe(budget, measure), measure);
+    }
     for (const file of [inception, lpips, budget.classifierWeights, budget.backbone]) {
       if (file !== undefined && !await existsFile(file)) throw new UserError(`${file}: no such file`);
     }

@@ -4,8 +4,11 @@
  */
 
 import type { Parameters } from "../../src/nn/parameters.ts";
+import { UserError } from "../../src/errors.ts";
+import { type NetworkKind, sideMultiple } from "../../src/inspection/models/network.ts";
 import type { Learner } from "../../src/inspection/training/learner.ts";
 import { encodeInspector, type InspectorInfo } from "../../src/inspection/training/model_file.ts";
+import { type InspectionRecipe, recipeNetwork } from "../../src/inspection/training/recipe.ts";
 import type { Context } from "../command.ts";
 import { INSPECTOR } from "./inspection.ts";
 
@@ -14,6 +17,19 @@ const BEST = "best.safetensors";
 
 /** Steps over which a line of loss.jsonl is averaged. */
 const LOSS_WINDOW = 10;
+
+/**
+ * Refuses a side of images that the recipe's network cannot read.
+ * @param flag by which the user gives it
+ */
+export function requireSide(flag: string, recipe: InspectionRecipe, network: NetworkKind): void {
+  const multiple = Math.max(32, sideMultiple(recipeNetwork(recipe, network, 2)));
+  if (recipe.side % multiple === 0) return;
+  throw new UserError(
+    `${flag} ${recipe.side} is no multiple of ${multiple}`,
+    "the networks halve the side five times",
+  );
+}
 
 /** How a training is kept. */
 export interface InspectionRun {

@@ -227,6 +227,10 @@ test("mistakes: one line each, and nothing is written", async () => {
     ["table2 --data @data --seeds 1,1", /--seeds names 1 twice/],
     [`table2 ${TINY} --part rug`, /no part rug/],
     [`table5 ${TINY} --backbone @none.onnx`, /none\.onnx: no such file/],
+    [
+      `table2 ${TINY.replace("resolution 32", "resolution 40")}`,
+      /^error: --inspect-resolution 40 is no multiple of 32\n +hint: the networks halve/m,
+    ],
     [`table4 ${TINY} --classifier-weights @none.safetensors`, /none\.safetensors: no such file/],
   ];
   for (const [line, message] of cases) {
