@@ -15,7 +15,7 @@ import { defineCommand } from "../command.ts";
 import { openBase, openGpu } from "../device.ts";
 import { UsageError } from "../errors.ts";
 import { openKinds } from "../jobs/dataset.ts";
-import { normalImages, readInspector, testImages } from "../jobs/inspection.ts";
+import { normalImages, readInspector, tellOfficialSplit, testImages } from "../jobs/inspection.ts";
 import { LocalisationResults, printFigures, writeMetrics } from "../jobs/inspection_results.ts";
 import * as shared from "./shared.ts";
 
@@ -93,6 +93,7 @@ export default defineCommand({
       throw new UsageError("--train-run and --backbone both name the network of the features", "give one of them");
     }
     const inspector = trainRun === undefined ? undefined : await readInspector(trainRun);
+    if (inspector?.info.officialSplit) tellOfficialSplit(context);
     const gpu = await openGpu();
     const side = options.resolution ?? inspector?.info.side ?? (isSoftware(gpu.info) ? SIDE_SOFTWARE : SIDE);
     const kinds = openKinds(options, context), parts = [...new Set(kinds.map(({ part }) => part.name))];

@@ -7,7 +7,7 @@ import { decodeInspector, type Inspector, type InspectorInfo } from "../../src/i
 import { type InspectionSample, loadSample } from "../../src/inspection/training/samples.ts";
 import type { Context } from "../command.ts";
 import { type Kind, openKinds } from "./dataset.ts";
-import { readProduct } from "./files.ts";
+import { readJson, readProduct } from "./files.ts";
 
 /** File that a finished `inspect train` leaves. */
 export const INSPECTOR = "model.safetensors";
@@ -131,6 +131,27 @@ export async function testImages(
     return [...part.testGood.map((image) => ({ image, part: part.name })), ...defects];
   });
   return await load(wanted, side, "reading test images", context, soft);
+}
+
+/** Flags of a run that name the runs it rests on. */
+const ORIGINS = ["train-run", "masks-run", "masks"];
+
+/** Whether a run of pairs, or a run that it rests on, took image ⌊N/3⌋ of each kind to learn from (`--official-split`). */
+export async function hasOfficialSplit(folder: string): Promise<boolean> {
+  const config = await readJson<Record<string, unknown>>(join(folder, "config.json")) ?? {};
+  if (config["official-split"] === true) return true;
+  for (const origin of ORIGINS.map((name) => config[name])) {
+    if (typeof origin === "string" && await hasOfficialSplit(origin)) return true;
+  }
+  return false;
+}
+
+/** Says that a test image stands behind the pairs; their pixels are others, so that no comparison of images finds it. */
+export function tellOfficialSplit({ log }: Pick<Context, "log">): void {
+  log(
+    "warning: the pairs were learned from image N//3 of each kind too, which is a test image (--official-split): figures are " +
+      "too good (make pairs without it)",
+  );
 }
 
 /**

@@ -249,6 +249,26 @@ test("inspect test: kinds that are passed over, and masks that mark nothing, are
   assert.match(err, more);
 });
 
+test("inspect: pairs behind which a test image stands are told of in one line, in training and in test", async () => {
+  const warning = /^warning: the pairs were learned from image N\/\/3 of each kind too, .*\(make pairs without it\)$/gm;
+  const told = async (line: string) => [...(await shop.good(line)).err.matchAll(warning)].length;
+  const baseline = "baseline --method crop-paste --data @data --part plate --count 2";
+  await shop.good(`${baseline} --official-split --out @leaking`);
+  await shop.good(`${baseline} --out @clean`);
+  for (const [pairs, count] of [["leaking", 1], ["clean", 0]] as const) {
+    assert.equal(await told(`inspect train --pairs @${pairs} --data @data ${SIZE} --out @${pairs}-unet`), count);
+    assert.equal(await told(`inspect test --train-run @${pairs}-unet --data @data --out @${pairs}-test`), count);
+  }
+  // Of pairs that were generated it may be the training that had the flag.
+  Deno.writeTextFileSync(
+    shop.file("clean/config.json"),
+    JSON.stringify({ command: "generate", "official-split": false, "train-run": shop.file("leaking") }),
+  );
+  assert.equal(await told(`inspect train --pairs @clean --data @data ${SIZE} --out @behind`), 1);
+  const patches = "inspect patchcore --data @data --part plate --out @leaking-patches --train-run";
+  assert.equal(await told(`${patches} @behind`), 1);
+});
+
 test("inspect: bad input is one clear line", async () => {
   const refused = async (line: string, expected: RegExp, code = 1) => {
     const result = await shop.run(line);

@@ -27,6 +27,8 @@ export interface InspectorInfo {
   readonly seed: number;
   /** Beginnings of the hashes of all training images. */
   readonly trainedOn: readonly string[];
+  /** Whether what made its pairs had learned from image ⌊N/3⌋ of each kind too, a test image, as the official code does. */
+  readonly officialSplit?: true;
 }
 
 const FORMAT = "anomalydiffusion-inspector";
