@@ -114,6 +114,16 @@ export async function evaluatePairs(run: EvaluationRun, context: Context): Promi
   for (const note of notes) context.log(note);
 }
 
+/** What an Inception network gives, and what it does not. */
+function inceptionNote(file: string, outputs: readonly string[]): string {
+  const name = basename(file);
+  for (const [figure, other, output] of [["IS", "KID", "features"], ["KID", "IS", "logits"]]) {
+    if (outputs.includes(output)) continue;
+    return `${figure} by ${name}; no ${other}, since the network has no output "${output}" (docs/metrics.md)`;
+  }
+  return `IS and KID by ${name}`;
+}
+
 /** IS, KID and IC-LPIPS, where networks are given. */
 async function networkFigures(
   { pairs, networks, kid, cluster, seed }: EvaluationRun,
@@ -127,13 +137,15 @@ async function networkFigures(
   }
   for (const [name, missing] of [["inception", "IS and KID"], ["lpips", "IC-LPIPS"]] as const) {
     if (!networks[name]) notes.push(`without --${name} there is no ${missing}`);
-    else notes.push(`${missing} by ${basename(networks[name])}`);
+    else if (name === "lpips") notes.push(`${missing} by ${basename(networks[name])}`);
   }
+  // First of the notes, and once its outputs are known: one of them alone gives one figure.
+  const opened = (outputs: readonly string[]) => notes.unshift(inceptionNote(networks.inception!, outputs));
   return await generationFigures(
     pairs,
     kinds,
     networks,
-    { seed, kid, cluster, skipped: (why) => notes.push(why) },
+    { seed, kid, cluster, opened, skipped: (why) => notes.push(why) },
     context,
   );
 }

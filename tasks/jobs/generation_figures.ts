@@ -30,6 +30,8 @@ export interface GenerationOptions {
   readonly kid?: keyof typeof kidRules;
   /** The rule of IC-LPIPS; `anomalydiffusion` where left out. */
   readonly cluster?: keyof typeof clusterRules;
+  /** Takes which of its outputs the Inception network has: `logits` for IS, `features` for KID. */
+  readonly opened?: (outputs: readonly string[]) => void;
   /** Takes why a figure is left out; without it the first such reason is thrown. */
   readonly skipped?: (why: string) => void;
 }
@@ -107,6 +109,7 @@ async function inceptionFigures(
 ): Promise<void> {
   const { seed, kid } = options, outputs = kid ? ["logits", "features"] : ["logits"];
   await using network = await FeatureNetwork.open(file, { outputs, some: kid !== undefined });
+  options.opened?.(network.outputs);
   const [scores, distances] = ["logits", "features"].map((name) => network.outputs.includes(name));
   const real = distances ? kinds.reduce((sum, { defect }) => sum + defect.pairs.length, 0) : 0;
   using progress = context.progress({ label: "Inception", total: count + real, unit: "image" });

@@ -94,8 +94,15 @@ test("IS, KID and IC-LPIPS under their rules; what has no meaning is left out an
   assert.notEqual(read("other").kinds[0].icLpips, dent.icLpips);
   // An Inception with features alone, as torchvision's, gives KID and no IS.
   await Deno.writeFile(shop.file("features.onnx"), meanColour("features"));
-  await shop.good("evaluate --pairs @pairs --inception @features.onnx --part weave --out @features");
+  const said = (await shop.good("evaluate --pairs @pairs --inception @features.onnx --part weave --out @features")).err;
   assert.ok(read("features").kinds.every(({ kid, is }) => kid !== undefined && is === undefined));
+  assert.match(said, /^KID by features\.onnx; no IS, since the network has no output "logits" \(docs\/metrics\.md\)$/m);
+  // One with logits alone gives IS, of a part here.
+  await Deno.writeFile(shop.file("logits.onnx"), meanColour("logits"));
+  const told = (await shop.good("evaluate --pairs @pairs --inception @logits.onnx --part weave --out @logits")).err;
+  assert.ok(read("logits").parts!.weave.is! > 0 && read("logits").kinds.every(({ kid }) => kid === undefined));
+  assert.match(told, /^IS by logits\.onnx; no KID, since the network has no output "features" \(docs\/metrics\.md\)$/m);
+  assert.match(err, /^IS and KID by inception\.onnx\nIC-LPIPS by lpips\.onnx$/m);
 });
 
 test("pairs that the gate refused are not measured", async () => {
