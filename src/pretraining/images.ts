@@ -1,4 +1,4 @@
-/** What a base model is trained on: procedural pictures with their captions, or the user's own normal images. */
+/** What a base model is trained on: procedural pictures with their captions, the user's own normal images, or both. */
 
 import { basename, join, relative } from "node:path";
 import { isImageName, loadImage, unreadPictures } from "../data/image.ts";
@@ -26,13 +26,18 @@ export interface TrainingImages {
   /** RGB bytes of picture i, [side, side, 3]. */
   pixels(i: number): Uint8Array;
   caption(i: number): string;
-  /** Where it is known: normal images of a user have none. */
+  /** Where it is known: normal images of a user alone do not say. */
   damage?(i: number): Damage;
+  /** Captions that may hold words which the shipped vocabulary lacks; it knows those of procedural pictures. */
+  readonly newCaptions?: readonly string[];
 }
 
 /** Which procedural pictures are made. */
 export interface ProceduralOptions {
-  /** Forms in turn: of picture i form i mod n, its picture ⌊i/n⌋. Whole pictures where left out. */
+  /**
+   * Forms in turn: of picture i form i mod n, its next picture. A form that is named twice has two turns. Whole pictures where
+   * left out.
+   */
   readonly forms?: readonly ProceduralForm[];
   /** Side of the latent in cells, for {@linkcode Damage}; an eighth of the picture's where left out. */
   readonly cells?: number;
@@ -44,6 +49,9 @@ const PROCEDURAL_SIDE = 128;
 /** Procedural pictures that are kept once made, in bytes: a quarter of a small machine's memory. */
 const CACHE_BYTES = 1 << 30;
 
+/** Pictures with captions that say where their damage is. */
+export type DamagedImages = TrainingImages & Required<Pick<TrainingImages, "damage">>;
+
 /**
  * Surfaces and defects of the procedural mixture; picture i depends on the seed, the forms and i only.
  * @param count how many there are
@@ -54,12 +62,18 @@ export function proceduralImages(
   count: number,
   side: number,
   { forms = ["whole"], cells = Math.floor(side / 8) }: ProceduralOptions = {},
-): TrainingImages & Required<Pick<TrainingImages, "damage">> {
+): DamagedImages {
+  // Of each turn its form, how many turns that form has, and which of them this is: no picture is made twice.
+  const turns = forms.map((form, k) => {
+    const same = (list: readonly ProceduralForm[]) => list.filter((other) => other === form).length;
+    return { form, of: same(forms), at: same(forms.slice(0, k)) };
+  });
   const pictures = new Map<number, Uint8Array>(),
     captions = new Map<number, string>(),
     damage = new Map<number, Damage>();
   const make = (i: number): Uint8Array => {
-    const sample = PROCEDURAL_FORMS[forms[i % forms.length]](seed, Math.floor(i / forms.length));
+    const { form, of, at } = turns[i % turns.length];
+    const sample = PROCEDURAL_FORMS[form](seed, of * Math.floor(i / turns.length) + at);
     captions.set(i, sample.caption);
     damage.set(i, { cells: damagedCells(sample, cells), words: damageWords(sample) });
     const own = { width: PROCEDURAL_SIDE, height: PROCEDURAL_SIDE, channels: 3, data: sample.image };
@@ -156,11 +170,34 @@ export async function folderImages(
   // Beside the folder's own name, where images lie in it directly.
   const captions = paths.map((path) => captionOf(relative(folder, path).split(/[\\/]/).slice(0, -1)));
   const own = captionOf([basename(Deno.realPathSync(folder))]);
+  const caption = (i: number) => captions[i % paths.length] === "a photo" ? own : captions[i % paths.length];
+  const newCaptions = Array.from({ length: Math.min(count, paths.length) }, (_, i) => caption(i));
+  return { count, side, pixels: (i) => pictures[i], caption, newCaptions };
+}
+
+/** Normal images say that there is none. */
+const NO_DAMAGE: Damage = { cells: [], words: [] };
+
+/**
+ * Normal images and procedural pictures as one set, mixed evenly: sheets show the first few and statistics are taken from
+ * the first thousand, which must not be of one kind only. The order within each kind stays.
+ * @param normal without damage
+ * @param drawn of the same side
+ */
+export function mixedImages(normal: TrainingImages, drawn: DamagedImages): DamagedImages {
+  if (normal.side !== drawn.side) throw new Error(`sides of ${normal.side} and ${drawn.side} pixels in one set`);
+  const count = normal.count + drawn.count;
+  /** How many of the first i are drawn. */
+  const before = (i: number) => Math.floor(i * drawn.count / count);
+  const pick = <T>(i: number, ofDrawn: (j: number) => T, ofNormal: (j: number) => T) =>
+    before(i + 1) > before(i) ? ofDrawn(before(i)) : ofNormal(i - before(i));
   return {
     count,
-    side,
-    pixels: (i) => pictures[i],
-    caption: (i) => captions[i % paths.length] === "a photo" ? own : captions[i % paths.length],
+    side: normal.side,
+    pixels: (i) => pick(i, (j) => drawn.pixels(j), (j) => normal.pixels(j)),
+    caption: (i) => pick(i, (j) => drawn.caption(j), (j) => normal.caption(j)),
+    damage: (i) => pick(i, (j) => drawn.damage(j), () => NO_DAMAGE),
+    newCaptions: normal.newCaptions,
   };
 }
 

@@ -1,9 +1,10 @@
 /** Initial weights, learning rates, captions and vocabulary of pretraining. */
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import { fileURLToPath } from "node:url";
 import { input } from "../../src/graph/variable.ts";
 import { encode } from "../../src/models/autoencoder.ts";
-import { captionOf, folderImages, proceduralImages, withWords } from "../../src/pretraining/images.ts";
+import { captionOf, folderImages, mixedImages, proceduralImages, withWords } from "../../src/pretraining/images.ts";
 import { newParameters } from "../../src/pretraining/init.ts";
 import { averageDecay, smallModelConfig, unetRate } from "../../src/pretraining/recipe.ts";
 import { lossWeight } from "../../src/diffusion/schedule.ts";
@@ -12,7 +13,7 @@ import { captionedUnet } from "../../src/pretraining/unet.ts";
 import { savePng } from "../../src/data/image.ts";
 import { createSchedule } from "../../src/diffusion/schedule.ts";
 import { checkModelConfig } from "../../src/weights/config.ts";
-import { tinyConfig } from "./tiny.ts";
+import { tinyConfig, tinyImages } from "./tiny.ts";
 
 /** Initial values of a tiny U-Net with its text tower. */
 async function initial(seed: number) {
@@ -107,6 +108,9 @@ Deno.test("a folder in MVTec layout gives its normal images", async () => {
     assert.match(lines.join(), /^warning: .*: 1 \.tif; convert them to PNG$/);
     assert.equal(images.count, 2);
     assert.deepEqual([0, 1].map((i) => images.caption(i)), ["a photo of a gear", "a photo of a nut"]);
+    // The vocabulary takes the words of both kinds: it has those of procedural pictures, the folder's are told.
+    assert.deepEqual(images.newCaptions, ["a photo of a gear", "a photo of a nut"]);
+    assert.deepEqual(mixedImages(images, proceduralImages(1, 3, 32)).newCaptions, images.newCaptions);
     assert.equal(images.pixels(0).length, 32 * 32 * 3);
     assert.deepEqual([0, 1].map((i) => images.pixels(i)[500]), [90, 10]);
     await assert.rejects(() => folderImages(`${root}/nut/test`, 32), /0 images|1 images/);
@@ -138,6 +142,39 @@ Deno.test("procedural pictures of several forms take turns, and say where their 
     const four = new Set(both.damage(2 * i + 1).cells.map((cell) => 8 * (cell >> 5) + ((cell & 15) >> 1)));
     assert.deepEqual(close.damage(i).cells, [...four].sort((a, b) => a - b));
   }
+});
+
+Deno.test("a form that is named twice has two turns, and no picture of it comes twice", () => {
+  const set = proceduralImages(1, 6, 128, { forms: ["close", "whole", "close"] });
+  const close = proceduralImages(1, 4, 128, { forms: ["close"] }), whole = proceduralImages(1, 2, 128);
+  const expected = [[close, 0], [whole, 0], [close, 1], [close, 2], [whole, 1], [close, 3]] as const;
+  for (const [i, [one, at]] of expected.entries()) {
+    assert.equal(set.caption(i), one.caption(at));
+    assert.ok(Buffer.compare(set.pixels(i), one.pixels(at)) === 0, `picture ${i}`);
+  }
+});
+
+Deno.test("normal images and procedural pictures in one set: each once, evenly mixed, normal ones without damage", () => {
+  for (const [normalCount, drawnCount] of [[3, 7], [7, 3], [4, 4], [1, 2000]]) {
+    const normal = { ...tinyImages(normalCount), caption: (i: number) => `own ${i}`, newCaptions: ["own"] };
+    const pixels = (i: number) => Uint8Array.of(i >> 8, i);
+    const damage = (i: number) => ({ cells: [i], words: [1] });
+    const set = mixedImages(normal, { count: drawnCount, side: 32, caption: (i) => `drawn ${i}`, pixels, damage });
+    assert.equal(set.count, normalCount + drawnCount);
+    assert.deepEqual(set.newCaptions, ["own"]);
+    const next = { own: 0, drawn: 0 };
+    for (let i = 0; i < set.count; i++) {
+      const [kind, at] = set.caption(i).split(" ") as ["own" | "drawn", string];
+      assert.equal(Number(at), next[kind]++);
+      const source = kind === "own" ? normal.pixels(+at) : pixels(+at);
+      assert.ok(Buffer.compare(set.pixels(i), source) === 0, `picture ${i}`);
+      assert.deepEqual(set.damage(i), kind === "own" ? { cells: [], words: [] } : damage(+at));
+      assert.ok(Math.abs(next.drawn - (i + 1) * drawnCount / set.count) < 1, `${next.drawn} drawn of ${i + 1}`);
+    }
+    assert.deepEqual(next, { own: normalCount, drawn: drawnCount });
+  }
+  const drawn = proceduralImages(1, 4, 64);
+  assert.throws(() => mixedImages(tinyImages(), drawn), /32 and 64/);
 });
 
 Deno.test("the recipe's sizes are those of the model that ships", () => {
