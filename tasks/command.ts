@@ -40,6 +40,11 @@ export interface Command<F extends Flags> {
   readonly runFolder: boolean;
   /** Whether it needs a graphics adapter; checked before anything is read or written. */
   readonly gpu: boolean;
+  /**
+   * Refuses options that contradict each other in a way that `goesWith` cannot say; asked before anything is written.
+   * @throws UsageError
+   */
+  judge?(options: OptionsOf<F>): void;
   run(options: OptionsOf<F>, context: Context): Promise<void>;
 }
 

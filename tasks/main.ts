@@ -84,7 +84,10 @@ function joinWords(argv: readonly string[], table: readonly AnyCommand[]): strin
 
 async function runCommand(command: AnyCommand, given: Values): Promise<number> {
   const config = await configValues(command, given.config), values = { ...config, ...given };
-  const judge = (options: Values) => refuseIdle(command.flags, options, given, config);
+  const judge = (options: Values) => {
+    refuseIdle(command.flags, options, given, config);
+    command.judge?.(options);
+  };
   selectBackend();
   if (!command.runFolder) {
     const options = complete(command.flags, values);

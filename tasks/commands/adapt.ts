@@ -61,7 +61,7 @@ export default defineCommand({
     const open = (side: number) =>
       folderImages(data, side, { seed, count, zoom: zoom ?? usualZoom(side) }, context.log);
     const unet = { ...options, emaDecay: EMA_DECAY, captionDropout: CAPTION_DROPOUT };
-    const pictures = { open, whose: "views of the user's", newWords: false };
-    context.print(await trainBaseModel(pictures, { seed, model, memory, unet }, context));
+    const whose = "views of the user's";
+    context.print(await trainBaseModel({ open, whose }, { seed, model, memory, unet }, context));
   },
 });

@@ -1,18 +1,21 @@
 /** `pretrain`: a small base model (autoencoder, then U-Net and text tower) from the user's own normal images. */
 import { UserError } from "../../src/errors.ts";
 import { usualZoom } from "../../src/anomaly/windows.ts";
-import { folderImages, proceduralImages } from "../../src/pretraining/images.ts";
+import { folderImages, mixedImages, proceduralImages } from "../../src/pretraining/images.ts";
 import { isSoftware } from "../../src/gpu/device.ts";
 import { defineCommand } from "../command.ts";
 import { openGpu } from "../device.ts";
 import { UsageError } from "../errors.ts";
+import { kebab } from "../flags.ts";
 import { trainBaseModel } from "../jobs/pretraining_stages.ts";
 import * as shared from "./shared.ts";
 
 /** Of the U-Net's loss. */
 const OF_UNET = { goesWith: { stage: ["all", "unet"] } } as const;
-/** They need to know where the damage is, which normal images do not say. */
-const OF_DAMAGE = { goesWith: { data: [false], ...OF_UNET.goesWith } } as const;
+/** Flags of procedural pictures; of the loss those that ask where the damage is, which normal images do not say. */
+const OF_PROCEDURAL = ["proceduralForm", "emphasis", "meanDamage", "localise"] as const;
+/** Procedural pictures where no --data is given. */
+const PROCEDURAL_COUNT = 20000;
 
 /** Batches of the recipe. On a software adapter a step of these takes half a minute. */
 const GPU_BATCH = { autoencoder: 16, unet: 32 }, SOFTWARE_BATCH = 4;
@@ -28,7 +31,8 @@ export default defineCommand({
   summary: "Trains a small base model from normal images, fully offline.",
   details:
     "Without --data it trains on procedural surfaces and defects, as the model that ships with the program was " +
-    "trained; --emphasis, --mean, --mean-damage, --localise and --timestep-sampling balanced make its loss that model's. " +
+    "trained; with --data and --procedural-images on both, mixed, as at that model's end. --emphasis, --mean, " +
+    "--mean-damage, --localise and --timestep-sampling balanced make its loss that model's. " +
     "The run folder ends with a folder model/ for --model. Long on a software adapter; minutes to hours on a GPU.",
   runFolder: true,
   gpu: true,
@@ -55,18 +59,17 @@ export default defineCommand({
     proceduralImages: {
       type: "integer",
       unit: "images",
-      description: "How many procedural pictures to train on, where no --data is given.",
-      default: 20000,
+      description: "How many procedural pictures to train on; with --data, beside its images.",
+      otherwise: `${PROCEDURAL_COUNT}, or none with --data`,
       min: 2,
     },
     proceduralForm: {
       type: "list",
       description:
         "What procedural pictures show: whole parts, windows of them enlarged 1.1 to 2.3 times, or close ones, up to 4.6 " +
-        "times. Of several, each takes its turn.",
+        "times. Of several, each takes its turn; one that is named twice has two.",
       choices: ["whole", "windows", "close"],
       otherwise: "whole",
-      goesWith: { data: [false] },
     },
     views: {
       type: "integer",
@@ -75,6 +78,7 @@ export default defineCommand({
         "train and generate see what surrounds a defect, all mirrored at random.",
       otherwise: "each image once, whole",
       min: 2,
+      goesWith: { data: [true] },
     },
     zoom: {
       ...shared.zoom,
@@ -126,7 +130,7 @@ export default defineCommand({
       default: "uniform",
     },
     emphasis: {
-      ...OF_DAMAGE,
+      ...OF_UNET,
       type: "number",
       description:
         "Latent cells with damage in them count 1 + this in the loss; 5 in most of the shipped model's training, 1 at its end.",
@@ -142,14 +146,14 @@ export default defineCommand({
       min: 0,
     },
     meanDamage: {
-      ...OF_DAMAGE,
+      ...OF_UNET,
       type: "number",
       description: "The same over each picture's damaged cells; 5 for the shipped model.",
       default: 0,
       min: 0,
     },
     localise: {
-      ...OF_DAMAGE,
+      ...OF_UNET,
       type: "number",
       description:
         "Weight of the damage words' attention outside the damage, squared, in maps of 8 x 8 cells and more; 0.1 for the " +
@@ -171,28 +175,37 @@ export default defineCommand({
   },
   examples: [
     "--data good-parts --out runs/ours",
+    "--data good-parts --views 8000 --procedural-images 12000 --procedural-form whole,close --emphasis 1 --out runs/mixed",
     "--autoencoder-steps 300 --max-train-steps 300 --out runs/short",
     "--stage unet --model runs/ours/model --procedural-form whole,windows --emphasis 5 --timestep-sampling balanced " +
     "--mean 20 --mean-damage 5 --localise 0.1 --out runs/damage",
   ],
+  judge(options) {
+    if (!options.data || options.proceduralImages) return;
+    for (const key of OF_PROCEDURAL) {
+      if (!options[key]) continue;
+      throw new UsageError(`--${kebab(key)} needs procedural pictures`, "give --procedural-images too");
+    }
+  },
   async run(options, context) {
     const { data, stage, views, seed, memory, model, resolution } = options;
     if (stage === "unet" && !model) {
       throw new UserError("the U-Net alone needs a trained autoencoder", "give a model folder that has one by --model");
     }
-    if (views && !data) throw new UsageError("--views goes with --data");
     const { timestepSampling, emphasis, mean, meanDamage, localise, proceduralForm: forms } = options;
     const slow = isSoftware((await openGpu()).info), batch = slow ? undefined : GPU_BATCH;
     const shown = (side: number) => views ? { seed, count: views, zoom: options.zoom ?? usualZoom(side) } : undefined;
+    const count = options.proceduralImages ?? (data ? 0 : PROCEDURAL_COUNT);
+    const drawn = (side: number, cells: number) => proceduralImages(seed, count, side, { forms, cells });
+    const open = async (side: number, cells: number) => {
+      if (!data) return drawn(side, cells);
+      const normal = await folderImages(data, side, shown(side), context.log);
+      return count ? mixedImages(normal, drawn(side, cells)) : normal;
+    };
+    const own = views ? "views of the user's" : "of the user's";
+    const mixed = `pictures: ${count} procedural ones (${(forms ?? ["whole"]).join(", ")}), the rest ${own}`;
     const folder = await trainBaseModel(
-      {
-        open: (side, cells) =>
-          data
-            ? folderImages(data, side, shown(side), context.log)
-            : proceduralImages(seed, options.proceduralImages, side, { forms, cells }),
-        whose: data ? views ? "views of the user's" : "of the user's" : "procedural ones",
-        newWords: data !== undefined,
-      },
+      { open, whose: !data ? "procedural ones" : count ? mixed : own },
       {
         ...{ seed, memory, model, resolution },
         autoencoder: stage === "unet" ? undefined : {

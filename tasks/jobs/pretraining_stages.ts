@@ -80,10 +80,8 @@ interface Job {
 export interface Pictures {
   /** Makes or reads them at a side in pixels, whose latent has so many cells in a row. */
   readonly open: (side: number, cells: number) => TrainingImages | Promise<TrainingImages>;
-  /** Whose they are, for the model's record. */
+  /** Whose they are, for the model's record: what follows their number. */
   readonly whose: string;
-  /** Whether their captions may hold words that the vocabulary lacks. */
-  readonly newWords: boolean;
 }
 
 /** Reads what a run works on: settings of the networks, vocabulary, pictures. */
@@ -103,12 +101,7 @@ async function prepare(
     throw new UserError(`--resolution ${side} is no multiple of ${unit}`, "the networks halve the side that often");
   }
   const images = await pictures.open(side, side / downsamplingFactor(shape.autoencoder));
-  if (pictures.newWords && !start) {
-    vocab = withWords(
-      vocab,
-      Array.from({ length: images.count }, (_, i) => images.caption(i)),
-    );
-  }
+  if (!start) vocab = withWords(vocab, images.newCaptions ?? []);
   const config = { ...shape, resolution: side, text: { ...shape.text, vocabSize: vocab.length } };
   const asks = terms !== undefined && asksDamage(terms);
   return { config, vocab, images, start, losses: await openLosses(context), asksDamage: asks, room };

@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import { input } from "../../src/graph/variable.ts";
 import { decode, encode } from "../../src/models/autoencoder.ts";
 import { exportModel } from "../../src/pretraining/export.ts";
+import { folderImages, mixedImages, proceduralImages } from "../../src/pretraining/images.ts";
 import { newParameters } from "../../src/pretraining/init.ts";
 import { captionedUnet } from "../../src/pretraining/unet.ts";
 import { openModelFolder } from "../../src/weights/folder.ts";
@@ -138,11 +139,57 @@ Deno.test({
   sanitizeOps: false,
 });
 
-Deno.test("pretrain: normal images do not say where damage is", async () => {
-  for (const flag of ["--emphasis", "--mean-damage", "--localise"]) {
-    const { code, stderr } = await program(["--data", "photos", flag, "1", "--out", "nowhere"]).output();
+Deno.test({
+  name: "pretrain on normal images and procedural pictures together: killed and resumed, it makes the same model",
+  fn: async () => {
+    const root = await Deno.makeTempDir({ prefix: "pretrain-" });
+    try {
+      await tinyModel(`${root}/start`);
+      writeTinyData(`${root}/data`);
+      const mixture = "--seed 3 --views 8 --zoom 2 --procedural-form whole,close --emphasis 5 --mean-damage 5".split(
+        " ",
+      );
+      const args = [...SETTINGS, ...mixture, "--data", `${root}/data`, "--model", `${root}/start`];
+      await run([...args, "--out", `${root}/whole`]);
+      await killAfter([...args, "--out", `${root}/killed`], `${root}/killed`, 2);
+      await killAfter(["--out", `${root}/killed`, "--resume"], `${root}/killed`, 4); // before or among the latents
+      await run(["--out", `${root}/killed`, "--resume"]);
+      const kept = ["latents-4.f16", "latents-4.captions.jsonl", "latents-4.damage.jsonl"];
+      for (const name of ["model/model.safetensors", "model/config.json", ...kept]) {
+        const [killed, whole] = await Promise.all(
+          ["killed", "whole"].map((run) => Deno.readFile(`${root}/${run}/${name}`)),
+        );
+        assert.ok(killed.length === whole.length && killed.every((byte, i) => byte === whole[i]), `${name} differs`);
+      }
+      const images = mixedImages(
+        await folderImages(`${root}/data`, 32, { seed: 3, count: 8, zoom: 2 }),
+        proceduralImages(3, 10, 32, { forms: ["whole", "close"], cells: 8 }),
+      );
+      const lines = async (name: string) =>
+        (await Deno.readTextFile(`${root}/whole/${name}`)).trim().split("\n").map((line) => JSON.parse(line));
+      const all = Array.from({ length: 18 }, (_, i) => i);
+      assert.deepEqual(await lines(kept[1]), all.map(images.caption));
+      assert.deepEqual(await lines(kept[2]), all.map(images.damage));
+      assert.ok(all.some((i) => images.damage(i).cells.length > 0));
+      const { training } = JSON.parse(await Deno.readTextFile(`${root}/whole/model/config.json`));
+      assert.equal(training.images, "18 pictures: 10 procedural ones (whole, close), the rest views of the user's");
+    } finally {
+      await Deno.remove(root, { recursive: true });
+    }
+  },
+  sanitizeResources: false,
+  sanitizeOps: false,
+});
+
+Deno.test("pretrain: normal images alone do not say where damage is", async () => {
+  for (const flag of ["--emphasis 1", "--mean-damage 1", "--localise 1", "--procedural-form close"]) {
+    const args = ["--data", "photos", ...flag.split(" "), "--out", "nowhere"];
+    const { code, stderr } = await program(args).output(), told = new TextDecoder().decode(stderr);
     assert.equal(code, 2);
-    assert.match(new TextDecoder().decode(stderr), new RegExp(`^error: ${flag} goes without --data$`, "m"));
+    assert.match(told, new RegExp(`^error: ${flag.split(" ")[0]} needs procedural pictures$`, "m"));
+    assert.match(told, /give --procedural-images too/);
+    const beside = await program([...args, "--procedural-images", "4"]).output();
+    assert.match(new TextDecoder().decode(beside.stderr), /^error: photos: no such folder$/m);
   }
 });
 
