@@ -43,6 +43,11 @@ export interface SamplerSettings {
   readonly guidance: number;
   /** What guidance leads away from; the empty prompt where left out. */
   readonly guideFrom?: GuideFrom;
+  /**
+   * Timestep, 1 to the schedule's number of them, below which alone guidance is used (limited interval guidance, Kynkäänniemi et
+   * al. 2024); everywhere where left out.
+   */
+  readonly guidanceBelow?: number;
   /** Which form of adaptive re-weighting, or `off`. */
   readonly reweighting: ReweightingForm;
   /** Restore the background after the last step (default). The official code leaves what the last step made. */
@@ -119,6 +124,7 @@ export class Sampler implements Disposable {
    */
   async sample(jobs: readonly SampleJob[], onStep?: () => void | Promise<void>): Promise<Float32Array[]> {
     const { batch, steps, eta, guidance, reweighting, seed, sampler = "ddim", pasteBack = true } = this.#settings;
+    const { guidanceBelow = Infinity } = this.#settings;
     const { latentSize, latentSide, latentChannels, side, schedule, config } = this.#base;
     if (jobs.length > batch || jobs.length === 0) throw new Error(`${jobs.length} jobs for a batch of ${batch}`);
     // An incomplete batch repeats its last picture: the same program, the same results.
@@ -159,7 +165,11 @@ export class Sampler implements Disposable {
       this.#step.step({
         backgroundNoise: noise(),
         ...(sampler !== "dpm++2m" ? { stepNoise: noise() } : {}),
-        coefficients: Float32Array.of(signal, Math.sqrt(1 - aBar), ...coefficients, guidance, 1 / signal),
+        coefficients: Float32Array.of(
+          ...[signal, Math.sqrt(1 - aBar), ...coefficients],
+          t < guidanceBelow ? guidance : 1,
+          1 / signal,
+        ),
         time: timestepEmbedding(Array(rows(batch, guidance)).fill(t), config.unet.modelChannels),
         halfWidth: Uint32Array.of(dilationRadius(t, steps, (steps === 50 ? 16 : 8) * latentSide / 32)),
       });

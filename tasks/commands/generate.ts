@@ -9,7 +9,7 @@ import { UsageError } from "../errors.ts";
 import { learnedKinds } from "../jobs/dataset.ts";
 import { fitGenerationTo, jobBudget } from "../jobs/memory.ts";
 import { makePairs } from "../jobs/pairs.ts";
-import { openTrainedBase, readEmbedding, usualReweighting } from "../jobs/training.ts";
+import { openTrainedBase, readEmbedding, usualGuidance, usualReweighting } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
 
 /** Images that show what the seed changes, and from how many pairs on they are worth their time. */
@@ -93,6 +93,15 @@ export default defineCommand({
         "defect grows.",
       choices: ["surface", "empty"],
       otherwise: "surface where the training learned it",
+    },
+    guidanceBelow: {
+      type: "integer",
+      value: "timestep",
+      description:
+        "Guide below this timestep only, of 1000. Guidance above brings foreign colours; shapes and strength come from below.",
+      otherwise: "at every timestep; 600 where the training tuned the U-Net",
+      min: 1,
+      max: 1000,
     },
     reweighting: {
       type: "string",
@@ -207,6 +216,8 @@ export default defineCommand({
       );
     }
     const guideFrom = options.guideFrom ?? guideFromOf(embedding, keys);
+    const { guidanceBelow: asked } = options;
+    const guidanceBelow = asked === undefined ? usualGuidance(opened.tuned) : { guidanceBelow: asked };
     const sampling = {
       batch: options.batchSize,
       guidance: options.guidanceScale,
@@ -239,6 +250,7 @@ export default defineCommand({
         eta: options.eta,
         guidance: options.guidanceScale,
         guideFrom,
+        ...guidanceBelow,
         reweighting,
         latentMask: shared.latentMaskMode(options.latentMask),
         pasteBack: options.pasteBack,

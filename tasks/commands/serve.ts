@@ -10,7 +10,7 @@ import { readJson, readProduct } from "../jobs/files.ts";
 import { fitGenerationTo, jobBudget } from "../jobs/memory.ts";
 import { servePage } from "../jobs/page_server.ts";
 import { Studio } from "../jobs/studio.ts";
-import { EMBEDDINGS, openTrainedBase, readEmbedding, usualReweighting } from "../jobs/training.ts";
+import { EMBEDDINGS, openTrainedBase, readEmbedding, usualGuidance, usualReweighting } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
 
 export default defineCommand({
@@ -86,6 +86,7 @@ export default defineCommand({
       settings: {
         sampler,
         guideFrom,
+        ...usualGuidance(opened.tuned),
         eta: 1,
         reweighting,
         latentMask: "maxPool",

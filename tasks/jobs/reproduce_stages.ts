@@ -154,6 +154,7 @@ export function pairStages(
         controls: budget.controls && makesControls(recipe),
         qualityGate: false, // as the footing says: every pair is used
         reweighting: reweighting ? "official" : "off",
+        guidanceBelow: 1000, // everywhere, as in the committed tables
       },
     },
   ];

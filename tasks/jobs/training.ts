@@ -319,3 +319,11 @@ export class StopRule {
 export function usualReweighting(tuned: boolean): "off" | "official" {
   return tuned ? "off" : "official";
 }
+
+/** Below which timestep guidance is used where nothing is asked for beside a tuned U-Net: above it, it brings foreign colours. */
+const TUNED_GUIDANCE_BELOW = 600;
+
+/** Settings of guidance where none are asked for. */
+export function usualGuidance(tuned: boolean): { readonly guidanceBelow?: number } {
+  return tuned ? { guidanceBelow: TUNED_GUIDANCE_BELOW } : {};
+}

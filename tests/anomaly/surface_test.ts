@@ -94,6 +94,9 @@ Deno.test({
       assert.ok(Math.hypot(...step) > 1e-4, `the tokens change nothing: ${Math.hypot(...step)}`);
       assert.ok(relativeL2(steps, step) < 0.01, `not the difference: ${relativeL2(steps, step)}`);
       assertClose(await sample({ guidance: 30, guideFrom: "surface" }, defect, defect), towards, 1e-5, "no difference");
+      const below = (t: number) => sample({ guidance: 30, guideFrom: "surface", guidanceBelow: t }, defect, surface);
+      assertClose(await below(1), towards, 1e-5, "no guidance at the one step's level");
+      assert.deepEqual(await below(1000), guided);
 
       // The generator takes the surface of the job's own part.
       const data = new Uint8Array(base.side ** 2).fill(1, 0, 200);

@@ -242,6 +242,7 @@ test("every form of re-weighting, of guidance and of window runs, and each chang
     "--reweighting paper",
     "--guidance-scale 1",
     "--guidance-scale 7",
+    "--guidance-below 600",
     "--window whole",
     "--zoom 1",
     "--latent-mask official",

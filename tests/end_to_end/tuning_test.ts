@@ -51,7 +51,7 @@ test("generate and regenerate take the training's own model", async () => {
   const [record] = Deno.readTextFileSync(shop.file("pairs/manifest.jsonl")).split("\n");
   using own = openModelFolder(shop.file("run/model"));
   const { model, settings } = JSON.parse(record);
-  assert.deepEqual([model, settings.reweighting], [own.sha256, "off"]);
+  assert.deepEqual([model, settings.reweighting, settings.guidanceBelow], [own.sha256, "off", 600]);
   await shop.good("regenerate --pairs @pairs --out @again");
   const images = (folder: string) => shop.contents(folder, (path) => path.endsWith(".png"));
   assert.deepEqual(images("again"), images("pairs"));
