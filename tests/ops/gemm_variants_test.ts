@@ -1,6 +1,8 @@
 /** Every variant of the GEMM kernel in f32 against the float64 references, on awkward shapes; how a plan takes one. */
 import assert from "node:assert/strict";
 import { compile, tuningOf } from "../../src/graph/compile.ts";
+import { gradient } from "../../src/graph/gradient.ts";
+import { attention } from "../../src/graph/ops/attention.ts";
 import { linear } from "../../src/graph/ops/gemm.ts";
 import {
   cardVariant,
@@ -14,7 +16,7 @@ import {
   workgroupBytes,
 } from "../../src/graph/ops/gemm_variants.ts";
 import { plan } from "../../src/graph/plan.ts";
-import { input, Variable } from "../../src/graph/variable.ts";
+import { constant, input, Variable } from "../../src/graph/variable.ts";
 import { normals } from "../support/arrays.ts";
 import { gemmCases } from "../support/gemm_cases.ts";
 import { checkOp, gpu } from "../support/ops.ts";
@@ -106,6 +108,24 @@ Deno.test("on cards small products have their sums cut into slices, and every va
     assert.ok(seen.size >= (slices === 4 ? 1 : 3), [...seen].join());
     for (const other of bytes) assert.deepEqual(other, bytes[0]);
   }
+});
+
+Deno.test("on cards attention and weight gradients take more and smaller tiles while there are few, in the same memory", () => {
+  const x = (shape: number[]) => input(`x ${shape}`, shape);
+  const outputs = (images: number) => {
+    const q = x([images, 256, 64]), w = x([32, 64]), y = linear(x([images * 64, 32]), w);
+    return [attention(q, q, q, { heads: 4 }), ...gradient(y, [w], constant(new Float32Array(y.size), y.shape))];
+  };
+  const planned = (images: number, card: boolean) => {
+    const tuning = { choices: new Map<string, string>(), workgroupBytes: 2 ** 15, subgroups: false, card };
+    const { launches, report } = plan(outputs(images), [], tuning);
+    const of = (name: string) => launches.find(({ kernel }) => kernel.name === name)!.defines;
+    return { rows: of("attention").ROWS, quads: of("gemm_weights").QUADS, memory: report.activationBytes };
+  };
+  const [few, many] = [planned(1, false), planned(512, false)];
+  assert.deepEqual(planned(1, true), { ...few, rows: 1, quads: 1 });
+  assert.ok(Number(few.rows) > 1 && Number(few.quads) > 1);
+  assert.deepEqual(planned(512, true).rows, many.rows, "enough to do for large ones");
 });
 
 Deno.test("what a card takes: small tiles where there is little to do, larger ones for the rest, within its workgroup memory", () => {
