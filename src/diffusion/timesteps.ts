@@ -6,14 +6,23 @@
 
 import { type Schedule, signalToNoise } from "./schedule.ts";
 
-/** `uniform`, as the official code; `balanced`, by p(t) ∝ min(1/SNR, 5) + 0.4. */
-export type TimestepSampling = "uniform" | "balanced";
+/**
+ * `uniform`, as the official code; `balanced`, by p(t) ∝ min(1/SNR, 5) + 0.4, where prompts decide; `detailed`, the first two fifths
+ * four times as often, where lines and grain are decided.
+ */
+export type TimestepSampling = "uniform" | "balanced" | "detailed";
 
 /**
  * What the error's inverse levels off at towards t = 0, in units of its slope over 1/SNR: error ≈ c · SNR/(1 + 0.4 · SNR), with
  * 0.3 to 0.47 fitted at eight levels of the small model.
  */
 const FLOOR = 0.4;
+
+/**
+ * Detailed draws: the share of timesteps that is drawn more often, from t = 0 on (SNR above 0.7), and how often. In the small
+ * model's latents colours have most of the deviation: noise of half of it hides a ring of two pixels, not the patch it lies on.
+ */
+const DETAIL = 0.4, DETAIL_DENSITY = 4;
 
 /** Beyond this the picture is all but noise and prompts decide little; a bound as min-SNR-γ has it (Hang et al. 2023). */
 const MOST = 5;
@@ -38,7 +47,11 @@ export function timestepQuantile(
   const { timesteps, alphasCumprod } = schedule;
   if (sampling === "uniform") return (u) => Math.min(timesteps - 1, Math.floor(u * timesteps));
   const below = new Float64Array(timesteps + 1); // total density of the timesteps before t
-  alphasCumprod.forEach((a, t) => below[t + 1] = below[t] + Math.min(1 / signalToNoise(a), most) + FLOOR);
+  const density = (a: number, t: number) => {
+    if (sampling === "balanced") return Math.min(1 / signalToNoise(a), most) + FLOOR;
+    return t < DETAIL * timesteps ? DETAIL_DENSITY : 1;
+  };
+  alphasCumprod.forEach((a, t) => below[t + 1] = below[t] + density(a, t));
   return (u) => {
     const wanted = u * below[timesteps];
     let low = 0, high = timesteps - 1;

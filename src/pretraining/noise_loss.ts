@@ -1,7 +1,10 @@
 /**
  * The loss of the U-Net's pretraining: the squared error of ε under a weight for its noise level, and terms for what a small
- * part of the cells decides, with the normalisations of `fixtures/small-ldm/train.py`. Those of the error leave the best ε
- * where it is.
+ * part of the cells decides, with the normalisations of `fixtures/small-ldm/train.py`.
+ *
+ * A weight that depends on the noisy picture or on nothing leaves the best ε where it is, at the mean of what the noise may have
+ * been; `emphasis` and `meanDamage` depend on where the damage really is, which the network has to guess, and move that mean
+ * towards more damage than there is. A model trained so draws blots where it should draw lines.
  */
 
 import type { TimestepSampling } from "../diffusion/timesteps.ts";
@@ -13,15 +16,15 @@ import type { Tensor } from "../graph/tensor.ts";
 
 /** What counts beside the plain error; 0 is none. */
 export interface NoiseTerms {
-  /** Cells with damage in them count 1 + this: where the damage is, the network has to guess. */
+  /** Cells with damage in them count 1 + this; biased towards damage. */
   readonly emphasis: number;
   /** How often more the error of each channel's mean counts: the mean colour is one number of all cells. */
   readonly mean: number;
-  /** The same over the damaged cells of each picture. */
+  /** The same over the damaged cells of each picture; biased towards damage. */
   readonly meanDamage: number;
   /** Weight of the damage words' attention outside the damage, in the manner of TokenCompose (Wang et al., CVPR 2024). */
   readonly localise: number;
-  /** Noise levels drawn evenly under min-SNR-5, or more of the high ones, where captions decide. */
+  /** Noise levels drawn evenly under min-SNR-5, or more of the high ones, where captions decide, or of the low ones, where lines do. */
   readonly timestepSampling: TimestepSampling;
 }
 

@@ -79,8 +79,12 @@ export function averageDecay(steps: number, limit: number): number {
  */
 export const BALANCED_MOST = 10, BALANCED_WEIGHT = 4;
 
-/** Weight of a picture's loss at ᾱ: min-SNR-5 for levels that are drawn evenly, 1 to 4 for balanced ones. */
+/**
+ * Weight of a picture's loss at ᾱ: min-SNR-5 for levels that are drawn evenly, 1 to 4 for balanced ones, 1 for detailed ones:
+ * min-SNR-5 takes from the lowest levels what lines need.
+ */
 export function noiseLevelWeight(alphaCumprod: number, sampling: TimestepSampling): number {
   if (sampling === "uniform") return lossWeight(alphaCumprod);
+  if (sampling === "detailed") return 1;
   return Math.max(1, Math.min(BALANCED_WEIGHT, 1 / signalToNoise(alphaCumprod) / BALANCED_MOST));
 }

@@ -125,15 +125,17 @@ export default defineCommand({
       ...shared.timestepSampling,
       ...OF_UNET,
       description:
-        "Noise levels that are trained on: uniform with min-SNR-5 weights, or balanced, more of the high ones, where captions " +
-        "decide.",
+        "Noise levels that are trained on: uniform with min-SNR-5 weights; balanced, more of the high ones, where captions " +
+        "decide; detailed, more of the low ones, where lines and grain are decided.",
+      choices: ["uniform", "balanced", "detailed"],
       default: "uniform",
     },
     emphasis: {
       ...OF_UNET,
       type: "number",
       description:
-        "Latent cells with damage in them count 1 + this in the loss; 5 in most of the shipped model's training, 1 at its end.",
+        "Latent cells with damage in them count 1 + this in the loss. It draws more damage than it was shown, and blots for lines: " +
+        "leave it at 0, with which the shipped model ends.",
       default: 0,
       min: 0,
     },
@@ -148,7 +150,8 @@ export default defineCommand({
     meanDamage: {
       ...OF_UNET,
       type: "number",
-      description: "The same over each picture's damaged cells; 5 for the shipped model.",
+      description:
+        "The same over each picture's damaged cells; biased as --emphasis is, and 0 at the shipped model's end.",
       default: 0,
       min: 0,
     },
@@ -175,10 +178,10 @@ export default defineCommand({
   },
   examples: [
     "--data good-parts --out runs/ours",
-    "--data good-parts --views 8000 --procedural-images 12000 --procedural-form whole,close --emphasis 1 --out runs/mixed",
+    "--data good-parts --views 8000 --procedural-images 12000 --procedural-form whole,close --mean 20 --out runs/mixed",
     "--autoencoder-steps 300 --max-train-steps 300 --out runs/short",
-    "--stage unet --model runs/ours/model --procedural-form whole,windows --emphasis 5 --timestep-sampling balanced " +
-    "--mean 20 --mean-damage 5 --localise 0.1 --out runs/damage",
+    "--stage unet --model runs/ours/model --procedural-form whole,windows --timestep-sampling balanced " +
+    "--mean 20 --localise 0.1 --out runs/damage",
   ],
   judge(options) {
     if (!options.data || options.proceduralImages) return;

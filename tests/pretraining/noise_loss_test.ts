@@ -140,6 +140,32 @@ test("the loss and its gradient are train.py's, term by term", async () => {
   for (const variable of at) variable[Symbol.dispose]();
 });
 
+test("terms that know where the damage is move the best ε, the others do not", async () => {
+  // Two pictures that look alike with their noise, so that the network says the same for both: the ε of one is 1 where it has
+  // damage, that of the other, which has none, is 0. What errs least is a half, and only there may the loss have no slope.
+  const shape = [2, 4, 4, 1] as const, half = 16;
+  const cells = Float32Array.from({ length: 2 * half }, (_, i) => i < 6 ? 1 : 0);
+  const best = Float32Array.from(cells, (_, i) => 0.5 * cells[i % half]);
+  using eps = new Variable("eps", [...shape], best);
+  const slopeOf = async (terms: Partial<NoiseTerms>) => {
+    const { loss } = noiseLoss(eps.tensor, constant(cells, [...shape]), constant(Float32Array.of(1, 1)), {
+      ...PLAIN_LOSS,
+      ...terms,
+    }, {
+      cells: constant(cells, [...shape]),
+    });
+    using program = compile(gpu, { slope: gradient(loss, [eps.tensor])[0] });
+    const { slope } = await program.run();
+    return slope[0] + slope[half];
+  };
+  const plain = Math.abs(await slopeOf({})), mean = Math.abs(await slopeOf({ mean: 20 }));
+  assert.ok(plain < 1e-7 && mean < 1e-7, `${plain}, ${mean}`);
+  for (const terms of [{ emphasis: 1 }, { meanDamage: 5 }]) {
+    const slope = await slopeOf(terms);
+    assert.ok(slope < -1e-3, `${JSON.stringify(terms)}: ${slope}: more damage than there is lowers the loss`);
+  }
+});
+
 /** The tiny U-Net with attention on 8 × 8 and 4 × 4 cells. */
 function attentive() {
   const config = tinyConfig();
@@ -261,6 +287,7 @@ Deno.test("balanced noise levels: density and weights are train.py's", () => {
     assert.ok(Math.abs(noiseLevelWeight(schedule.alphasCumprod[t], "balanced") - weight) < 1e-12);
     const even = Math.min(1, 5 * noiseToSignal[t]);
     assert.ok(Math.abs(noiseLevelWeight(schedule.alphasCumprod[t], "uniform") - even) < 1e-12);
+    assert.equal(noiseLevelWeight(schedule.alphasCumprod[t], "detailed"), 1);
   });
 });
 
