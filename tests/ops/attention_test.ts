@@ -1,5 +1,7 @@
 /** Attention and re-weighted cross-attention on the GPU against their float64 references. */
+import assert from "node:assert/strict";
 import { attention, crossAttention } from "../../src/graph/ops/attention.ts";
+import { input } from "../../src/graph/variable.ts";
 import {
   attentionBackward,
   attentionForward,
@@ -93,3 +95,12 @@ for (const [B, N, M, heads, D] of crossed) {
 }
 
 testOps(cases);
+
+Deno.test("attention refuses heads that channels do not split into", () => {
+  for (const keys of [9, 256]) {
+    const q = input("q", [1, 9, 24]), k = input("k", [1, keys, 24]);
+    for (const heads of [5, 1.5, 0.5, 0, -2]) {
+      assert.throws(() => attention(q, k, k, { heads }), new RegExp(`do not split into ${heads} heads`));
+    }
+  }
+});

@@ -162,5 +162,12 @@ Deno.test("losses name the shapes that do not fit", () => {
   assert.throws(() => crossEntropy(a, input("labels", [2, 4, 4])), /u32 labels/);
   assert.throws(() => crossEntropy(a, input("labels", [2, 4], "u32")), /label per row/);
   assert.throws(() => focalLoss(b, input("labels", [2, 4, 4], "u32"), { alpha: [1] }), /weight per class/);
+  for (const gamma of [3, 1.5, -2, NaN]) {
+    const labels = input("labels", [2, 4, 4], "u32");
+    assert.throws(
+      () => focalLoss(b, labels, { gamma }),
+      new RegExp(`focalLoss: needs an even whole gamma, not ${gamma}`),
+    );
+  }
   assert.throws(() => klGaussian(a), /2C/);
 });

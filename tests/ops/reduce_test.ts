@@ -76,6 +76,13 @@ for (
 
 testOps(cases);
 
+Deno.test("sums and means refuse axes that are not there, or there twice", () => {
+  const x = input("x", [2, 3, 4]);
+  for (const axes of [[7], [3], [-1], [0.5], [1, 1]]) {
+    for (const op of [sum, mean]) assert.throws(() => op(x, axes), /sum: cannot run over the axes \[/);
+  }
+});
+
 Deno.test({
   name: "more than 65,535 rows, and 4,200,000 columns",
   sanitizeOps: false,

@@ -109,6 +109,15 @@ Deno.test("resampling refuses what does not fit", () => {
   assert.throws(() => maxPool(x, { kernel: [5, 2] }), ShapeError);
   assert.throws(() => averagePool(x, { kernel: [5, 2] }), ShapeError);
   assert.throws(() => maxPool(x, { kernel: [2, 2], padding: [2, 0, 0, 0] }), ShapeError);
+  for (const op of [maxPool, averagePool]) {
+    for (const stride of [[0.5, 1], [1, 0], [-1, 1]] as const) {
+      assert.throws(() => op(x, { kernel: [2, 2], stride }), /(max|average)Pool: cannot stride by/);
+    }
+    for (const padding of [[0.5, 0, 0, 0], [0, 0, 0, -1]] as const) {
+      assert.throws(() => op(x, { kernel: [2, 2], padding }), /(max|average)Pool: cannot pad by/);
+    }
+    assert.throws(() => op(x, { kernel: [1.5, 2], stride: [1, 1] }), /has no window of 1.5 × 2/);
+  }
   assert.throws(() => pixelUnshuffle(x, 3), ShapeError);
   assert.throws(() => pixelShuffle(x, 2), ShapeError);
   assert.equal(resizeNearest(x, [4, 6]), x);

@@ -91,3 +91,9 @@ Deno.test({
     }
   },
 });
+
+Deno.test("dilate refuses half-widths that are not whole, or below 0", () => {
+  for (const half of [1.5, -1]) {
+    assert.throws(() => dilate(input("mask", [1, 4, 4, 1]), half), /dilate: cannot reach/);
+  }
+});

@@ -59,7 +59,8 @@ function checkShapes(name: string, inputs: readonly Tensor[], heads: number): vo
     inputs,
   );
   require(q.shape[0] === k.shape[0] && q.shape[2] === k.shape[2], name, "images or channels differ", inputs);
-  require(q.shape[2] % heads === 0, name, `channels do not split into ${heads} heads`, inputs);
+  const split = Number.isInteger(heads) && heads > 0 && q.shape[2] % heads === 0;
+  require(split, name, `channels do not split into ${heads} heads`, inputs);
   require(inputs.every((t) => t.dtype === "f32"), name, "needs f32", inputs);
 }
 

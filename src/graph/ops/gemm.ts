@@ -166,6 +166,14 @@ export function windowedSize([height, width]: Shape, { kh, kw, stride, padding }
   ];
 }
 
+/** Refuses windows that are not made of whole pixels: kernels take sizes as u32. */
+export function checkWindow(op: string, { kh, kw, stride, padding }: Window, inputs: readonly Tensor[]): void {
+  const whole = (least: number) => (n: number) => Number.isInteger(n) && n >= least;
+  require([kh, kw].every(whole(1)), op, `has no window of ${kh} × ${kw}`, inputs);
+  require(stride.every(whole(1)), op, `cannot stride by [${stride}]`, inputs);
+  require(padding.every(whole(0)), op, `cannot pad by [${padding}]`, inputs);
+}
+
 const conv2dOp = defineOp<Window>({
   name: "conv2d",
   epilogue: true,
@@ -178,6 +186,7 @@ const conv2dOp = defineOp<Window>({
       inputs,
     );
     require(x.shape[3] === w.shape[2], "conv2d", "channels differ", inputs);
+    checkWindow("conv2d", window, inputs);
     return [f32([x.shape[0], ...windowedSize(x.shape.slice(1, 3), window), w.shape[3]])];
   },
   gradient: ({ inputs: [x, w], attributes: window, grads: [dy] }) => [

@@ -146,6 +146,8 @@ export interface FocalOptions {
 export function focalLoss(logits: Tensor, labels: Tensor, options: FocalOptions = {}): Tensor {
   const { gamma = 2, alpha, smooth = 1e-5 } = options, classes = logits.shape.at(-1)!;
   require(classes > 1, "focalLoss", "needs two classes or more", [logits, labels]);
+  // 1 − p is below 0 by up to `smooth`: of an odd power the sign would change, of a fraction there is none.
+  require(gamma >= 0 && gamma % 2 === 0, "focalLoss", `needs an even whole gamma, not ${gamma}`, [logits, labels]);
   const weights = alpha ? constant(Float32Array.from(alpha)) : filled([classes], 1);
   return one(sum(apply(rowLossOp, [logits, labels, weights], { focal: true, gamma, smooth })[0]));
 }

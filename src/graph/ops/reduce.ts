@@ -68,10 +68,12 @@ const sumOp = defineOp<{ from: number; to: number }>({
 
 /**
  * Sum over axes.
- * @param axes which, from 0; all where left out
+ * @param axes which, from 0, each once; all where left out
  * @param keepDims leave the summed axes as size 1
  */
 export function sum(x: Tensor, axes: readonly number[] = x.shape.map((_, i) => i), keepDims = false): Tensor {
+  const own = axes.every((axis, i) => Number.isInteger(axis) && axis >= 0 && axis < x.rank && axes.indexOf(axis) === i);
+  require(own, "sum", `cannot run over the axes [${axes}]`, [x]);
   let result = x;
   const sorted = [...axes].sort((a, b) => b - a);
   while (sorted.length) {

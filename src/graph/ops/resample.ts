@@ -7,7 +7,7 @@ import source from "../../../shaders/resample.wgsl" with { type: "text" };
 import { apply, defineOp, f32, grid, kernel, require } from "../op.ts";
 import { sameShape, type Shape, type Tensor } from "../tensor.ts";
 import { constant } from "../variable.ts";
-import { windowedSize } from "./gemm.ts";
+import { checkWindow, windowedSize } from "./gemm.ts";
 import { permute, reshape } from "./shape.ts";
 
 const linearKernel = kernel("resample", source, ["read", "read", "read_write"]);
@@ -186,6 +186,7 @@ interface Pool {
 /** Fills the defaults in and checks that no window lies outside the image. */
 function pool(name: string, x: Tensor, { kernel: [kh, kw], stride = [kh, kw], padding = [0, 0, 0, 0] }: PoolOptions) {
   require(x.rank === 4 && x.dtype === "f32", name, "needs x [B, H, W, C], f32", [x]);
+  checkWindow(name, { kh, kw, stride, padding }, [x]);
   const fits = Math.max(padding[0], padding[1]) < kh && Math.max(padding[2], padding[3]) < kw;
   require(fits, name, `padding [${padding}] reaches past a window of ${kh} × ${kw}`, [x]);
   return { kh, kw, stride, padding };

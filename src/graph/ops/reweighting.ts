@@ -72,6 +72,8 @@ const dilateOp = defineOp<null>({
  * @throws ShapeError where shapes or types do not fit
  */
 export function dilate(mask: Tensor, half: Tensor | number): Tensor {
+  const whole = typeof half !== "number" || (Number.isInteger(half) && half >= 0);
+  require(whole, "dilate", `cannot reach ${half} pixels far`, [mask]);
   return apply(dilateOp, [mask, typeof half === "number" ? constant(Uint32Array.of(half)) : half], null)[0];
 }
 
