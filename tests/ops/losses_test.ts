@@ -15,6 +15,8 @@ import {
   l1Forward,
   maskedMseBackward,
   maskedMseForward,
+  mseBackward,
+  mseForward,
   sampleGaussianBackward,
   sampleGaussianForward,
 } from "../reference/losses.ts";
@@ -27,19 +29,14 @@ const asScalar = (x: NDArray) => scalar(x.data[0]);
 const pair = ({ a, b }: { a: NDArray; b: NDArray }) => [a, b];
 const cases: OpCase[] = [];
 
-const mseForward = (a: NDArray, b: NDArray) =>
-  asVector(scalar(a.data.reduce((s, v, i) => s + (v - b.data[i]) ** 2, 0) / a.data.length));
 for (const shape of [[1], [3, 5, 7], [2, 64, 64, 3]]) {
   const inputs = [normals(shape, "a"), normals(shape, "b")];
   cases.push({
     name: `mse [${shape}]`,
     inputs,
     build: mse,
-    forward: mseForward,
-    backward: (dy, a, b) => {
-      const da = map(a, (value, i) => 2 * dy.data[0] * (value - b.data[i]) / a.data.length);
-      return [da, map(da, (value) => -value)];
-    },
+    forward: (a, b) => asVector(mseForward(a, b)),
+    backward: (dy, a, b) => pair(mseBackward(asScalar(dy), a, b)),
   }, {
     name: `l1 [${shape}]`,
     inputs,

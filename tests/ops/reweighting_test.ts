@@ -6,11 +6,12 @@ import { input } from "../../src/graph/variable.ts";
 import {
   dilateMask,
   dilationHalfWidth,
+  maskedDistance,
   officialWeightMap,
   paperWeightMap,
   weightMapOfDistance,
 } from "../reference/reweighting.ts";
-import { assertClose, integers, map, type NDArray, ndarray, normals, uniforms } from "../support/arrays.ts";
+import { assertClose, integers, map, ndarray, normals, uniforms } from "../support/arrays.ts";
 import { gpu, type OpCase, testOps } from "../support/ops.ts";
 
 const cases: OpCase[] = [];
@@ -23,16 +24,6 @@ for (const [shape, half] of [[[1, 1, 1, 1], 3], [[2, 7, 5, 1], 1], [[3, 16, 16, 
     build: dilate,
     forward: (mask) => dilateMask(mask, half),
     tolerance: 0,
-  });
-}
-
-/** Mean over channels of (mask · (x − z0))². */
-function distance(x: NDArray, z0: NDArray, mask: NDArray): NDArray {
-  const C = x.shape[3];
-  return map(mask, (m, i) => {
-    let sum = 0;
-    for (let c = 0; c < C; c++) sum += (m * (x.data[i * C + c] - z0.data[i * C + c])) ** 2;
-    return sum / C;
   });
 }
 
@@ -52,7 +43,7 @@ for (const shape of [[1, 1, 1, 1], [3, 5, 7, 3], [2, 16, 16, 4], [1, 32, 32, 4]]
         name: `paper's map [${shape}] ${limits ?? "default limits"} temperature ${temperature}`,
         inputs,
         build: (x, z0, mask) => reweightingMap(x, z0, mask, { form: "paper", limits, temperature }),
-        forward: (x, z0, mask) => paperWeightMap(distance(x, z0, mask), mask, { limits, temperature }),
+        forward: (x, z0, mask) => paperWeightMap(maskedDistance(x, z0, mask), mask, { limits, temperature }),
       });
     }
   }

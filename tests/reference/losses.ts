@@ -113,6 +113,17 @@ export function crossEntropyBackward(dy: NDArray, logits: NDArray, labels: NDArr
   );
 }
 
+/** Mean of (a − b)² over all elements. */
+export function mseForward(a: NDArray, b: NDArray): NDArray {
+  return scalar(a.data.reduce((sum, value, i) => sum + (value - b.data[i]) ** 2, 0) / a.data.length);
+}
+
+/** Gradients of {@link mseForward}. */
+export function mseBackward(dy: NDArray, a: NDArray, b: NDArray): { a: NDArray; b: NDArray } {
+  const da = map(a, (value, i) => 2 * dy.data[0] * (value - b.data[i]) / a.data.length);
+  return { a: da, b: map(da, (value) => -value) };
+}
+
 /** Mean of |a − b| over all elements. */
 export function l1Forward(a: NDArray, b: NDArray): NDArray {
   return scalar(a.data.reduce((sum, value, i) => sum + Math.abs(value - b.data[i]), 0) / a.data.length);

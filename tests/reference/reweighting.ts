@@ -42,6 +42,16 @@ export function weightMapOfDistance(distance: NDArray, mask: NDArray, limits: Li
   return weights(map(distance, (d, i) => d > 0 ? mask.data[i] / d : 0), mask, limits);
 }
 
+/** Mean over channels of (mask · (x − z0))².  x and z0 [B, H, W, C], mask [B, H, W, 1] → [B, H, W, 1]. */
+export function maskedDistance(x: NDArray, z0: NDArray, mask: NDArray): NDArray {
+  const C = x.shape.at(-1)!, distance = ndarray(mask.shape);
+  x.data.forEach((value, i) => {
+    const pixel = Math.floor(i / C);
+    distance.data[pixel] += (mask.data[pixel] * (value - z0.data[i])) ** 2 / C;
+  });
+  return distance;
+}
+
 /** What the official form compares. */
 export interface WeightMapInput {
   /** latent of the running sampler, before blending, [B, H, W, C] */
@@ -64,13 +74,8 @@ export function officialWeightMap(
   { x, z0, mask, timestep, steps }: WeightMapInput,
   limits?: Limits,
 ): { mask: NDArray; weights: NDArray } {
-  const dilated = dilateMask(mask, dilationHalfWidth(timestep, steps)), C = x.shape.at(-1)!;
-  const distance = ndarray(mask.shape);
-  x.data.forEach((value, i) => {
-    const pixel = Math.floor(i / C);
-    distance.data[pixel] += (dilated.data[pixel] * (value - z0.data[i])) ** 2 / C;
-  });
-  return { mask: dilated, weights: weightMapOfDistance(distance, dilated, limits) };
+  const dilated = dilateMask(mask, dilationHalfWidth(timestep, steps));
+  return { mask: dilated, weights: weightMapOfDistance(maskedDistance(x, z0, dilated), dilated, limits) };
 }
 
 /** Options of the paper's form. */

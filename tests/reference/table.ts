@@ -2,13 +2,14 @@
  * Every reference operation under one calling convention: named inputs and options in, one array out, gradients by
  * input name. A test of another implementation walks this table instead of knowing each signature.
  */
-import type { NDArray } from "../support/arrays.ts";
+import { map, type NDArray, ndarray, reshape, scalar } from "../support/arrays.ts";
 import * as attention from "./attention.ts";
 import * as gemm from "./gemm.ts";
 import * as losses from "./losses.ts";
 import * as norms from "./norms.ts";
 import * as pointwise from "./pointwise.ts";
 import * as resample from "./resample.ts";
+import * as reweighting from "./reweighting.ts";
 import * as shape from "./shape.ts";
 import * as softmax from "./softmax.ts";
 
@@ -24,8 +25,8 @@ export interface Reference {
   /** input names in the order of the operation's own signature */
   inputs: readonly string[];
   forward(inputs: Named, options: Options): NDArray;
-  /** gradients of the differentiable inputs, by name */
-  backward(dy: NDArray, inputs: Named, options: Options): Named;
+  /** gradients of the differentiable inputs, by name; none where nobody asks for them */
+  backward?(dy: NDArray, inputs: Named, options: Options): Named;
 }
 
 type Unary = (x: NDArray) => NDArray;
@@ -60,6 +61,19 @@ const two = (
 
 const p = pointwise, r = resample;
 
+/** A convolution, and what is added to it and applied to it in one launch. */
+function fused({ x, w, b, time, residual }: Named, { activation, ...options }: Options): NDArray {
+  const y = [time, residual].reduce(p.addForward, gemm.conv2dForward(x, w, b, options));
+  return activation === "silu" ? p.siluForward(y) : p.reluForward(y);
+}
+
+/** Weights of distances by either form. */
+function weights(distance: NDArray, mask: NDArray, { form, ...options }: Options): NDArray {
+  return form === "official"
+    ? reweighting.weightMapOfDistance(distance, mask, options.limits)
+    : reweighting.paperWeightMap(distance, mask, options);
+}
+
 /** Operations by name. */
 export const references: Record<string, Reference> = {
   linear: {
@@ -77,6 +91,7 @@ export const references: Record<string, Reference> = {
     forward: ({ x, w, b }, o) => gemm.conv2dForward(x, w, b, o),
     backward: (dy, { x, w }, o) => gemm.conv2dBackward(dy, x, w, o),
   },
+  fused: { inputs: ["x", "w", "b", "time", "residual"], forward: fused },
   groupNorm: {
     inputs: ["x", "gamma", "beta"],
     forward: ({ x, gamma, beta }, o) => norms.groupNormForward(x, gamma, beta, o),
@@ -122,6 +137,7 @@ export const references: Record<string, Reference> = {
   negate: one(p.negateForward, p.negateBackward),
   abs: one(p.absForward, p.absBackward),
   erf: one(p.erfForward, p.erfBackward),
+  affine: { inputs: ["x"], forward: ({ x }, { scale, shift }) => map(x, (value) => scale * value + shift) },
   geglu: one(p.gegluForward, p.gegluBackward),
   leakyRelu: withOptions(
     (x, { slope }) => p.leakyReluForward(x, slope),
@@ -150,6 +166,11 @@ export const references: Record<string, Reference> = {
     (x, { axes, keepDims }) => p.meanForward(x, axes, keepDims),
     (dy, x, { axes }) => p.meanBackward(dy, x, axes),
   ),
+  globalNorm: {
+    inputs: ["a", "b"],
+    forward: ({ a, b }) => scalar(Math.hypot(...a.data, ...b.data)),
+  },
+  broadcastTo: { inputs: ["x"], forward: ({ x }, { shape }) => p.addForward(x, ndarray(shape)) },
   resizeNearest: withOptions(r.resizeNearestForward, r.resizeNearestBackward),
   resizeBilinear: withOptions(r.resizeBilinearForward, r.resizeBilinearBackward),
   maxPool: withOptions(r.maxPoolForward, r.maxPoolBackward),
@@ -176,10 +197,17 @@ export const references: Record<string, Reference> = {
     (x, { axes }) => shape.permuteForward(x, axes),
     (dy, _, { axes }) => shape.permuteBackward(dy, axes),
   ),
-  gather: {
+  embedding: {
     inputs: ["table", "ids"],
     forward: ({ table, ids }) => shape.gatherForward(table, ids),
     backward: (dy, { table, ids }) => ({ table: shape.gatherBackward(dy, table, ids) }),
+  },
+  gatherRows: {
+    inputs: ["x", "ids"],
+    forward: ({ x, ids }) => {
+      const [B, N, D] = x.shape, picks = ids.shape[1];
+      return shape.gatherForward(reshape(x, [B * N, D]), map(ids, (id, i) => id + N * Math.floor(i / picks)));
+    },
   },
   maskedMse: {
     inputs: ["a", "b", "mask"],
@@ -197,10 +225,24 @@ export const references: Record<string, Reference> = {
     backward: (dy, { logits, labels }) => ({ logits: losses.crossEntropyBackward(dy, logits, labels) }),
   },
   l1: two(losses.l1Forward, losses.l1Backward),
-  klGaussian: one(losses.klGaussianForward, losses.klGaussianBackward),
+  mse: two(losses.mseForward, losses.mseBackward),
+  klGaussian: {
+    inputs: ["moments"],
+    forward: ({ moments }) => losses.klGaussianForward(moments),
+    backward: (dy, { moments }) => ({ moments: losses.klGaussianBackward(dy, moments) }),
+  },
   sampleGaussian: {
     inputs: ["moments", "noise"],
     forward: ({ moments, noise }) => losses.sampleGaussianForward(moments, noise),
     backward: (dy, { moments, noise }) => ({ moments: losses.sampleGaussianBackward(dy, moments, noise) }),
+  },
+  dilate: { inputs: ["mask"], forward: ({ mask }, { half }) => reweighting.dilateMask(mask, half) },
+  distanceWeights: {
+    inputs: ["distance", "mask"],
+    forward: ({ distance, mask }, options) => weights(distance, mask, options),
+  },
+  reweightingMap: {
+    inputs: ["x", "z0", "mask"],
+    forward: ({ x, z0, mask }, options) => weights(reweighting.maskedDistance(x, z0, mask), mask, options),
   },
 };

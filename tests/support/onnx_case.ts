@@ -2,7 +2,7 @@
  * What a case of the ONNX table is, and how one is written: inputs and results channels last, a graph that computes the
  * same thing in PyTorch's layouts.
  */
-import { type NDArray, normals } from "./arrays.ts";
+import { map, type NDArray, normals } from "./arrays.ts";
 import { permuteForward } from "../reference/shape.ts";
 import { OnnxGraph } from "./onnx.ts";
 
@@ -14,6 +14,8 @@ export interface OnnxCase {
   label: string;
   inputs: Record<string, NDArray>;
   options: Record<string, unknown>;
+  /** inputs that are stored as f16, which holds their numbers exactly */
+  half?: readonly string[];
   /** the result by onnxruntime-web, channels last */
   expected(): Promise<NDArray>;
 }
@@ -46,3 +48,8 @@ export function define<T extends string>(
 
 /** Standard normal numbers for the input of that name. */
 export const fill = (shape: number[], name: string) => normals(shape, `onnx/${name}`);
+/** As {@link fill}, in numbers that f16 holds. */
+export const fillHalf = (shape: number[], name: string) => {
+  const x = fill(shape, name), data = new Float16Array(x.data);
+  return map(x, (_, i) => data[i]);
+};

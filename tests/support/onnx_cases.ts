@@ -5,7 +5,8 @@
 import type { OnnxCase } from "./onnx_case.ts";
 import { resampleCases, shapeCases } from "./onnx_cases_images.ts";
 import { attentionCases, gemmCases, normCases } from "./onnx_cases_layers.ts";
-import { lossCases, pointwiseCases } from "./onnx_cases_pointwise.ts";
+import { gaussianCases, lossCases, reweightingCases } from "./onnx_cases_losses.ts";
+import { pointwiseCases } from "./onnx_cases_pointwise.ts";
 
 export type { OnnxCase };
 
@@ -18,4 +19,6 @@ export const onnxCases: readonly OnnxCase[] = [
   ...resampleCases(),
   ...shapeCases(),
   ...lossCases(),
+  ...gaussianCases(),
+  ...reweightingCases(),
 ];

@@ -1,7 +1,7 @@
 /** ONNX cases of the operations that resample or move elements. */
 import { integers } from "./arrays.ts";
 import type { Attribute } from "./onnx.ts";
-import { define, fill, nchw, nhwc, type OnnxCase } from "./onnx_case.ts";
+import { define, fill, fillHalf, nchw, nhwc, type OnnxCase } from "./onnx_case.ts";
 
 /** Resizing, pooling, pixel shuffling. */
 export function resampleCases(): OnnxCase[] {
@@ -71,7 +71,7 @@ export function resampleCases(): OnnxCase[] {
   ];
 }
 
-/** concat, slice, pad, permute, gather. */
+/** concat, slice, pad, permute, embedding, gatherRows, broadcastTo. */
 export function shapeCases(): OnnxCase[] {
   const concat = (a: number[], b: number[], axis: number) =>
     define(
@@ -90,6 +90,16 @@ export function shapeCases(): OnnxCase[] {
       (g, { x }) =>
         g.node("Slice", [g.input(x), g.integers(starts), g.integers(ends), g.integers([0, 1, 2]), g.integers(steps)]),
     );
+  const embedding = (label: string, table: number[], half = false): OnnxCase => ({
+    ...define(
+      "embedding",
+      label,
+      { table: (half ? fillHalf : fill)(table, "table"), ids: integers([2, 4], "onnx/ids", 0, 6) },
+      {},
+      (g, { table, ids }) => g.node("Gather", [g.input(table), g.integers(ids.data, ids.shape)], { axis: 0 }),
+    ),
+    half: half ? ["table"] : undefined,
+  });
   return [
     concat([2, 3, 4], [2, 3, 5], 2),
     concat([2, 3, 4], [2, 1, 4], 1),
@@ -111,12 +121,22 @@ export function shapeCases(): OnnxCase[] {
         (g, { x }) => g.node("Transpose", [g.input(x)], { perm: axes }),
       )
     ),
+    embedding("repeated rows", [6, 5]),
+    embedding("repeated rows of 8 numbers in f16", [6, 8], true),
+    embedding("repeated rows of 6 numbers in f16", [6, 6], true),
     define(
-      "gather",
-      "repeated rows",
-      { table: fill([6, 5], "table"), ids: integers([2, 4], "onnx/ids", 0, 6) },
+      "gatherRows",
+      "picked per image",
+      { x: fill([2, 6, 4], "x"), ids: integers([2, 7], "onnx/rows", 0, 6) },
       {},
-      (g, { table, ids }) => g.node("Gather", [g.input(table), g.integers(ids.data, ids.shape)], { axis: 0 }),
+      (g, { x, ids }) => g.node("GatherND", [g.input(x), g.integers(ids.data, [...ids.shape, 1])], { batch_dims: 1 }),
+    ),
+    define(
+      "broadcastTo",
+      "two axes",
+      { x: fill([3, 1, 4], "x") },
+      { shape: [2, 3, 5, 4] },
+      (g, { x }) => g.node("Expand", [g.input(x), g.integers([2, 3, 5, 4])]),
     ),
   ];
 }

@@ -2,19 +2,21 @@
 import { integers, map, type NDArray, reshape, uniforms } from "./arrays.ts";
 import { permuteForward } from "../reference/shape.ts";
 import { float, type OnnxGraph } from "./onnx.ts";
-import { define, fill, nchw, nhwc, oihw, type OnnxCase } from "./onnx_case.ts";
+import { define, fill, fillHalf, nchw, nhwc, oihw, type OnnxCase } from "./onnx_case.ts";
 
-/** linear, matmul, conv2d. */
+/** linear, matmul, conv2d, in f32 and with f16 weights; and what the planner fuses into them. */
 export function gemmCases(): OnnxCase[] {
-  const linear = (shape: number[], N: number) => {
-    const K = shape.at(-1)!;
-    return define(
+  const weights = (half: boolean) => half ? { w: fillHalf, how: ", f16 weights", half: ["w"] } : { w: fill, how: "" };
+  const linear = (shape: number[], N: number, f16 = false): OnnxCase => {
+    const K = shape.at(-1)!, { w, how, half } = weights(f16);
+    const item = define(
       "linear",
-      `[${shape}] to ${N}`,
-      { x: fill(shape, "x"), w: fill([K, N], "w"), b: fill([N], "b") },
+      `[${shape}] to ${N}${how}`,
+      { x: fill(shape, "x"), w: w([K, N], "w"), b: fill([N], "b") },
       {},
       (g, { x, w, b }) => g.node("Add", [g.node("MatMul", [g.input(x), g.input(w)]), g.input(b)]),
     );
+    return { ...item, half };
   };
   const matmul = (transposeA: boolean, transposeB: boolean) => {
     const swap = [0, 2, 1];
@@ -32,31 +34,71 @@ export function gemmCases(): OnnxCase[] {
       },
     );
   };
-  const conv = (label: string, x: number[], w: number[], stride: number[], padding: number[]) => {
-    const [top, bottom, left, right] = padding;
-    return define(
+  const convolve = (
+    g: OnnxGraph,
+    x: NDArray,
+    w: NDArray,
+    b: NDArray,
+    strides: number[],
+    [top, bottom, left, right]: number[],
+  ) =>
+    g.node("Conv", [g.input(nchw(x)), g.input(oihw(w)), g.input(b)], {
+      strides,
+      pads: [top, left, bottom, right],
+      kernel_shape: w.shape.slice(0, 2),
+    });
+  const conv = (label: string, x: number[], w: number[], stride: number[], padding: number[], f16 = false) => {
+    const { w: numbers, how, half } = weights(f16);
+    const item = define(
       "conv2d",
-      label,
-      { x: fill(x, "x"), w: fill(w, "w"), b: fill([w[3]], "b") },
+      label + how,
+      { x: fill(x, "x"), w: numbers(w, "w"), b: fill([w[3]], "b") },
       { stride, padding },
-      (g, { x, w, b }) =>
-        g.node("Conv", [g.input(nchw(x)), g.input(oihw(w)), g.input(b)], {
-          strides: stride,
-          pads: [top, left, bottom, right],
-          kernel_shape: w.shape.slice(0, 2),
-        }),
+      (g, { x, w, b }) => convolve(g, x, w, b, stride, padding),
+      nhwc,
+    );
+    return { ...item, half };
+  };
+  /** A convolution with all that the planner takes into its launch. */
+  const fused = (C: number, O: number, activation: "silu" | "relu") => {
+    const [B, H, W] = [2, 5, 4], padding = [1, 1, 1, 1], stride = [1, 1];
+    return define(
+      "fused",
+      `${C} to ${O} channels with bias, time, residual and ${activation}`,
+      {
+        x: fill([B, H, W, C], "x"),
+        w: fill([3, 3, C, O], "w"),
+        b: fill([O], "b"),
+        time: fill([B, 1, 1, O], "time"),
+        residual: fill([B, H, W, O], "residual"),
+      },
+      { stride, padding, activation },
+      (g, { x, w, b, time, residual }) => {
+        const y = [time, residual].reduce(
+          (sum, value) => g.node("Add", [sum, g.input(nchw(value))]),
+          convolve(g, x, w, b, stride, padding),
+        );
+        return activation === "silu" ? g.node("Mul", [y, g.node("Sigmoid", [y])]) : g.node("Relu", [y]);
+      },
       nhwc,
     );
   };
   return [
     linear([3, 5], 7),
     linear([2, 3, 20], 17),
+    linear([3, 5], 6, true),
+    linear([2, 3, 20], 16, true),
     ...[false, true].flatMap((a) => [matmul(a, false), matmul(a, true)]),
     conv("3x3 same", [2, 6, 5, 8], [3, 3, 8, 12], [1, 1], [1, 1, 1, 1]),
     conv("1x1", [2, 5, 3, 7], [1, 1, 7, 6], [1, 1], [0, 0, 0, 0]),
     conv("stride 2, padded below and right", [1, 8, 6, 4], [3, 3, 4, 5], [2, 2], [0, 1, 0, 1]),
     conv("7x7 stride 2", [1, 13, 12, 3], [7, 7, 3, 4], [2, 2], [3, 3, 3, 3]),
     conv("uneven kernel, stride and padding", [1, 7, 9, 3], [2, 3, 3, 2], [3, 2], [1, 0, 2, 1]),
+    conv("3x3 same", [2, 6, 5, 8], [3, 3, 8, 12], [1, 1], [1, 1, 1, 1], true),
+    conv("uneven kernel, stride and padding", [1, 7, 9, 3], [2, 3, 3, 2], [3, 2], [1, 0, 2, 1], true),
+    fused(8, 12, "silu"),
+    fused(3, 5, "silu"),
+    fused(8, 12, "relu"),
   ];
 }
 
@@ -129,7 +171,7 @@ export function normCases(): OnnxCase[] {
   ];
 }
 
-/** attention and re-weighted crossAttention. */
+/** attention, by the map of few keys and by tiles of many, and re-weighted crossAttention. */
 export function attentionCases(): OnnxCase[] {
   /** [B, T, H·D] → [B, H, T, D]. */
   const split = (x: NDArray, heads: number) =>
@@ -165,6 +207,9 @@ export function attentionCases(): OnnxCase[] {
   return [
     attention("attention", "3 heads, 9 queries, 9 keys", 9, 9, { heads: 3 }),
     attention("attention", "1 head, given scale", 5, 13, { heads: 1, scale: 0.4 }),
+    attention("attention", "3 heads, 9 queries, 256 keys", 9, 256, { heads: 3 }),
+    attention("attention", "2 heads, 11 queries, 261 keys", 11, 261, { heads: 2 }),
+    attention("attention", "1 head, 261 queries and keys, given scale", 261, 261, { heads: 1, scale: 0.4 }),
     attention("crossAttention", "re-weighted logits", 9, 7, { heads: 2, mode: "logits" }),
     attention("crossAttention", "re-weighted probabilities", 9, 7, { heads: 2, mode: "probabilities" }),
   ];

@@ -1,5 +1,5 @@
-/** ONNX cases of the element-wise functions, reductions and losses. */
-import { integers, map, reshape, uniforms } from "./arrays.ts";
+/** ONNX cases of the element-wise functions and reductions. */
+import { map, reshape, uniforms } from "./arrays.ts";
 import { type Attribute, float, type OnnxGraph } from "./onnx.ts";
 import { define, fill, nchw, nhwc, type OnnxCase } from "./onnx_case.ts";
 
@@ -57,6 +57,11 @@ export function pointwiseCases(): OnnxCase[] {
       const limit = (value: number) => g.input(map(fill([], "limit"), () => value));
       return g.node("Clip", [x, limit(-0.5), limit(1.25)]);
     }, { lo: -0.5, hi: 1.25 }),
+    unary(
+      "affine",
+      (g, x) => g.node("Add", [g.node("Mul", [x, number(g, -1.5)]), number(g, 0.25)]),
+      { scale: -1.5, shift: 0.25 },
+    ),
     direct("relu", "Relu"),
     direct("leakyRelu", "LeakyRelu", { alpha: float(0.2) }, { slope: 0.2 }),
     direct("sigmoid", "Sigmoid"),
@@ -85,30 +90,9 @@ export function pointwiseCases(): OnnxCase[] {
     ...binary("minimum", "Min"),
     ...reduce("sum", "ReduceSum"),
     ...reduce("mean", "ReduceMean"),
-  ];
-}
-
-/** l1, maskedMse, crossEntropy. */
-export function lossCases(): OnnxCase[] {
-  const meanOf = (g: OnnxGraph, x: string) => g.node("ReduceMean", [x], { keepdims: 0 });
-  const pair = { a: fill([2, 3, 4, 5], "a"), b: fill([2, 3, 4, 5], "b") };
-  const labels = integers([6], "onnx/labels", 0, 4);
-  return [
-    define("l1", "", pair, {}, (g, { a, b }) => meanOf(g, g.node("Abs", [g.node("Sub", [g.input(a), g.input(b)])]))),
-    define(
-      "maskedMse",
-      "over all elements",
-      { ...pair, mask: integers([2, 3, 4, 1], "onnx/mask", 0, 2) },
-      {},
-      (g, { a, b, mask }) => {
-        const gap = g.node("Mul", [g.node("Sub", [g.input(a), g.input(b)]), g.input(mask)]);
-        return meanOf(g, g.node("Mul", [gap, gap]));
-      },
-    ),
-    define("crossEntropy", "", { logits: fill([6, 4], "logits"), labels }, {}, (g, { logits, labels }) => {
-      const logs = g.node("LogSoftmax", [g.input(logits)], { axis: -1 });
-      const own = g.node("GatherElements", [logs, g.integers(labels.data, [labels.data.length, 1])], { axis: 1 });
-      return g.node("Neg", [meanOf(g, own)]);
+    define("globalNorm", "of two", { a: fill([7, 5], "a"), b: fill([300], "b") }, {}, (g, inputs) => {
+      const [a, b] = [inputs.a, inputs.b].map((x) => g.node("ReduceSumSquare", [g.input(x)], { keepdims: 0 }));
+      return g.node("Sqrt", [g.node("Add", [a, b])]);
     }),
   ];
 }
