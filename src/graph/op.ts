@@ -23,7 +23,25 @@ export type Epilogue =
   /** Adds `value[n]`, one number per column. */
   | { readonly kind: "column"; readonly value: Value }
   /** Adds `value[row / rows][n]`: one row of numbers per `rows` rows, e.g. a time embedding per image. */
-  | { readonly kind: "group"; readonly value: Value; readonly rows: number };
+  | { readonly kind: "group"; readonly value: Value; readonly rows: number }
+  /** Normalises each column by given statistics: (v − mean[n]) ∕ √(variance[n] + eps) · gamma[n] + beta[n]. */
+  | { readonly kind: "norm"; readonly tables: Readonly<Record<NormTable, Value>>; readonly eps: number };
+
+/** What a norm by given statistics reads, one number per column each. */
+export type NormTable = "mean" | "variance" | "gamma" | "beta";
+
+/** What a node becomes that an epilogue op's kernel takes in. */
+export type Fusion =
+  /** A function of `shaders/functions.wgsl`, and its constant where it has one. */
+  | { readonly expression: string; readonly constant?: number }
+  /** A sum of its two inputs. */
+  | { readonly add: true }
+  /** A norm of its first input by given statistics, and a function of `shaders/functions.wgsl` applied to it. */
+  | {
+    readonly norm: Readonly<Record<NormTable, Tensor>>;
+    readonly eps: number;
+    readonly activation?: string;
+  };
 
 /** A dispatch as an op emits it. */
 export interface LaunchSpec {
@@ -116,10 +134,12 @@ export interface Op<A> {
   /** This op's kernel can apply {@linkcode Epilogue} steps to its single output [..., N]. */
   readonly epilogue?: true;
   /** As a consumer of an epilogue op: what this node becomes there. */
-  asEpilogue?(
-    inputs: readonly Tensor[],
-    attributes: A,
-  ): { readonly expression: string; readonly constant?: number } | { readonly add: true } | undefined;
+  asEpilogue?(inputs: readonly Tensor[], attributes: A): Fusion | undefined;
+  /**
+   * As a producer that is no epilogue op: the attributes with which its kernel also applies this function (one without a
+   * constant) to its first output; undefined where it cannot.
+   */
+  withActivation?(attributes: A, expression: string): A | undefined;
   /** Runs for its effect on the variables that it writes; kept by the planner without a reader. */
   readonly effect?: true;
 }

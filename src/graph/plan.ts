@@ -1,7 +1,8 @@
 /**
  * Planning: from the tensors that are wanted to a list of launches with a place in memory for every value. Runs without a
  * GPU. Dead nodes fall away because only what is reached is visited; chains of pointwise steps after a GEMM are fused into
- * its write; optimiser steps run as soon as they can; memory is shared by values whose lives do not overlap.
+ * its write, an activation after a norm into the norm's; optimiser steps run as soon as they can; memory is shared by values
+ * whose lives do not overlap.
  */
 
 import type { Kernel } from "../gpu/device.ts";
@@ -135,22 +136,23 @@ export function plan(outputs: readonly Tensor[], effects: readonly Tensor[] = []
     } else if (node.op.alias) {
       values.set(node.outputs[0], values.get(node.inputs[0])!);
     } else if (fused.into.has(node)) {
-      continue; // runs at the place of the last step that was fused into it
+      continue; // runs at the place of the last step that was fused into it, or of the norm whose activation it is
     } else {
-      const chain = fused.chains.get(node);
+      const chain = fused.chains.get(node), activated = fused.activated.get(node);
       const producer = chain ? chain.producer : node;
       const outputs = node.outputs.map((t) => {
         const value = fresh(bytesOf(t));
         values.set(t, value);
         return value;
       });
+      if (activated) values.set(activated.result, outputs[0]);
       const first = launches.length;
       producer.op.lower({
         node: producer,
-        attributes: producer.attributes,
+        attributes: activated ? activated.attributes : producer.attributes,
         inputs: producer.inputs.map((t) => values.get(t)!),
         outputs,
-        epilogue: chain ? chain.steps.map((step) => step(values)) : [],
+        epilogue: chain ? chain.steps.flatMap((step) => step(values)) : [],
         scratch: fresh,
         launch: (own, alternatives) => {
           const spec = wayOf(own, alternatives, tuning);
@@ -191,17 +193,27 @@ function schedule(roots: readonly Node[]): Node[] {
   return [...seen].sort((a, b) => a.id - b.id);
 }
 
-type Step = (values: ReadonlyMap<Tensor, Value>) => Epilogue;
+type Step = (values: ReadonlyMap<Tensor, Value>) => readonly Epilogue[];
 
 interface Chain {
   readonly producer: Node;
   readonly steps: Step[];
 }
 
-/** Longest chain: each added tensor costs a binding, and adapters with 8 storage buffers per stage must do. */
-const MAX_ADDED = 3;
+/** A node whose kernel applies the activation that follows it. */
+interface Activated {
+  readonly attributes: unknown;
+  /** What the activation gives. */
+  readonly result: Tensor;
+}
 
-/** Finds chains of pointwise nodes whose head is an epilogue op and whose links have one reader each. */
+/** Longest chain, in sums and in tensors: each costs a binding, and adapters with 8 storage buffers per stage must do. */
+const MAX_ADDED = 3, MAX_READ = 5;
+
+/**
+ * Finds chains of pointwise nodes whose head is an epilogue op and whose links have one reader each; and where a norm that is in
+ * no chain has an activation as its only reader.
+ */
 function fuse(order: readonly Node[], outputs: readonly Tensor[]) {
   const readers = new Map<Tensor, Node[]>();
   for (const node of order) {
@@ -212,58 +224,84 @@ function fuse(order: readonly Node[], outputs: readonly Tensor[]) {
     }
   }
   const wanted = new Set(outputs);
-  const into = new Set<Node>(); // nodes whose launch moves to a later node
+  /** What reads a tensor, where only one node does. */
+  const reader = (t: Tensor) => (wanted.has(t) || readers.get(t)?.length !== 1 ? undefined : readers.get(t)![0]);
+  const into = new Set<Node>(); // nodes that run in the launch of another one
   const chains = new Map<Node, Chain>(); // by the last node of the chain
+  const activated = new Map<Node, Activated>();
   for (const producer of order) {
-    if (!producer.op.epilogue || into.has(producer) || chains.has(producer)) continue;
+    if (into.has(producer) || chains.has(producer)) continue;
     const result = producer.outputs[0];
+    if (producer.op.withActivation) {
+      const next = reader(result), fusion = next?.op.asEpilogue?.(next.inputs, next.attributes);
+      if (!next || !fusion || !("expression" in fusion)) continue;
+      const attributes = producer.op.withActivation(producer.attributes, fusion.expression);
+      if (!attributes) continue;
+      into.add(next);
+      activated.set(producer, { attributes, result: next.outputs[0] });
+    }
+    if (!producer.op.epilogue) continue;
     const steps: Step[] = [];
     const links: Node[] = [];
-    let added = 0;
+    let added = 0, read = 0;
     let tail = producer;
     while (true) {
-      const out = tail.outputs[0];
-      const next = readers.get(out);
-      if (wanted.has(out) || next?.length !== 1) break;
-      const step = asStep(next[0], out, result);
+      const out = tail.outputs[0], next = reader(out);
+      if (!next) break;
+      const step = asStep(next, out, result);
       // A sum of two GEMMs goes to the first of them.
-      if (chains.has(next[0]) || into.has(next[0])) break;
-      if (!step || (step.added && added === MAX_ADDED)) break;
-      if (!sameShape(next[0].outputs[0].shape, result.shape)) break;
-      if (step.added) added++;
+      if (chains.has(next) || into.has(next)) break;
+      if (!step || (step.read === 1 && added === MAX_ADDED) || read + step.read > MAX_READ) break;
+      if (!sameShape(next.outputs[0].shape, result.shape)) break;
+      if (step.read === 1) added++;
+      read += step.read;
       steps.push(step.make);
       links.push(tail);
-      tail = next[0];
+      tail = next;
     }
     if (!links.length) continue;
     for (const link of links) into.add(link);
     chains.set(tail, { producer, steps });
   }
-  return { into, chains };
+  return { into, chains, activated };
 }
 
-function asStep(node: Node, from: Tensor, result: Tensor): { make: Step; added: boolean } | undefined {
+/** A node as a step after what gives `from`, with the number of tensors that it reads beside. */
+function asStep(node: Node, from: Tensor, result: Tensor): { make: Step; read: number } | undefined {
   const fusion = node.op.asEpilogue?.(node.inputs, node.attributes);
   if (!fusion) return undefined;
+  if ("norm" in fusion) {
+    const { norm: { mean, variance, gamma, beta }, eps, activation } = fusion;
+    if ([mean, variance, gamma, beta].includes(from)) return undefined;
+    return {
+      make: (values) => {
+        const of = (t: Tensor) => values.get(t)!;
+        const tables = { mean: of(mean), variance: of(variance), gamma: of(gamma), beta: of(beta) };
+        const norm = { kind: "norm", tables, eps } as const;
+        return activation ? [norm, { kind: "unary", expression: activation }] : [norm];
+      },
+      read: 4,
+    };
+  }
   if ("expression" in fusion) {
     const { expression, constant } = fusion;
-    return { make: () => ({ kind: "unary", expression, constant }), added: false };
+    return { make: () => [{ kind: "unary", expression, constant }], read: 0 };
   }
   if (node.inputs[0] === node.inputs[1]) return undefined;
   const other = node.inputs[0] === from ? node.inputs[1] : node.inputs[0];
   if (other.dtype !== "f32") return undefined;
   const columns = result.shape.at(-1)!;
   if (sameShape(other.shape, result.shape)) {
-    return { make: (values) => ({ kind: "residual", value: values.get(other)! }), added: true };
+    return { make: (values) => [{ kind: "residual", value: values.get(other)! }], read: 1 };
   }
   if (other.shape.at(-1) !== columns) return undefined;
-  if (other.size === columns) return { make: (values) => ({ kind: "column", value: values.get(other)! }), added: true };
+  if (other.size === columns) return { make: (values) => [{ kind: "column", value: values.get(other)! }], read: 1 };
   // [B, 1, …, 1, N] against [B, …, N]
   const leading = other.shape.length === result.shape.length && other.shape[0] === result.shape[0] &&
     other.shape.slice(1, -1).every((n) => n === 1);
   if (!leading) return undefined;
   const rows = result.size / result.shape[0] / columns;
-  return { make: (values) => ({ kind: "group", value: values.get(other)!, rows }), added: true };
+  return { make: (values) => [{ kind: "group", value: values.get(other)!, rows }], read: 1 };
 }
 
 /**

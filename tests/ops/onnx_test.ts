@@ -46,8 +46,10 @@ const ops: Record<string, Build> = {
     // Both sides transposed is a product the other way round, transposed.
     transposeA && transposeB ? permute(matmul(b, a), [0, 2, 1]) : matmul(a, b, { transposeA, transposeB }),
   conv2d: ({ x, w, b }, options) => pointwise.add(conv2d(x, w, options), b),
-  fused: ({ x, w, b, time, residual }, { activation, ...options }) => {
-    const y = [b, time, residual].reduce(pointwise.add, conv2d(x, w, options));
+  fused: ({ x, w, b, time, residual, gamma, beta, mean, variance }, { activation, eps, ...options }) => {
+    const convolved = pointwise.add(conv2d(x, w, options), b);
+    if (gamma) return batchNormInference(convolved, gamma, beta, mean, variance, { eps, activation });
+    const y = [time, residual].reduce(pointwise.add, convolved);
     return activation === "silu" ? pointwise.silu(y) : pointwise.relu(y);
   },
   groupNorm: ({ x, gamma, beta }, options) => groupNorm(x, gamma, beta, options),

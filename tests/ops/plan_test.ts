@@ -3,8 +3,9 @@ import assert from "node:assert/strict";
 import { compile } from "../../src/graph/compile.ts";
 import { gradient } from "../../src/graph/gradient.ts";
 import { conv2d, linear } from "../../src/graph/ops/gemm.ts";
+import { batchNorm, batchNormInference, groupNorm, layerNorm } from "../../src/graph/ops/norms.ts";
 import { adam, assign } from "../../src/graph/ops/optimise.ts";
-import { add, affine, leakyRelu, mul, silu, square, sub } from "../../src/graph/ops/pointwise.ts";
+import { add, affine, gelu, leakyRelu, mul, relu, silu, square, sub } from "../../src/graph/ops/pointwise.ts";
 import { sum } from "../../src/graph/ops/reduce.ts";
 import { reshape } from "../../src/graph/ops/shape.ts";
 import { apply, defineOp, f32 } from "../../src/graph/op.ts";
@@ -12,7 +13,10 @@ import { plan } from "../../src/graph/plan.ts";
 import type { Tensor } from "../../src/graph/tensor.ts";
 import { constant, input, Variable } from "../../src/graph/variable.ts";
 import { Random } from "../../src/random/philox.ts";
-import { assertClose, difference, map, type NDArray, normals } from "../support/arrays.ts";
+import { conv2dForward } from "../reference/gemm.ts";
+import { batchNormInferenceForward, groupNormForward } from "../reference/norms.ts";
+import { addForward, reluForward, siluForward } from "../reference/pointwise.ts";
+import { assertClose, difference, map, type NDArray, normals, uniforms } from "../support/arrays.ts";
 import { gpu } from "../support/ops.ts";
 
 const test = (name: string, fn: () => void | Promise<void>) =>
@@ -108,6 +112,113 @@ test("fusion changes launches, not results", async () => {
     const shape = y.shape;
     const one = (await fused.run()).y, many = (await apart.run()).y;
     assertClose({ shape, data: one }, { shape, data: many }, 1e-6, `${channels} channels`);
+  }
+});
+
+/** Leaves with values, and those values. */
+function leaves(shapes: Record<string, number[]>) {
+  const values = Object.entries(shapes).map(([name, shape]) =>
+    [name, name === "variance" ? uniforms(shape, name, 0.3, 2) : normals(shape, name)] as const
+  );
+  const tensors = values.map(([name, { shape, data }]) => [name, constant(Float32Array.from(data), shape)] as const);
+  return { tensors: Object.fromEntries(tensors), values: Object.fromEntries(values) };
+}
+
+test("a norm by given statistics runs in the convolution's launch, with bias, residual and activation", async () => {
+  const padding = [1, 1, 1, 1] as const, same = { stride: [1, 1], padding } as const, eps = 1e-5;
+  for (const channels of [8, 5]) {
+    const c = [channels], image = [2, 5, 6, channels];
+    const shapes = { x: [2, 5, 6, 4], w: [3, 3, 4, channels], bias: c, gamma: c, beta: c, mean: c, variance: c };
+    const { tensors: t, values: v } = leaves({ ...shapes, residual: image });
+    const convolved = conv2d(t.x, t.w, { padding }), biased = add(convolved, t.bias);
+    const normed = (x: Tensor, activation?: "silu" | "relu") =>
+      batchNormInference(x, t.gamma, t.beta, t.mean, t.variance, { eps, activation });
+    const expected = (bias: boolean) =>
+      batchNormInferenceForward(
+        conv2dForward(v.x, v.w, bias ? v.bias : undefined, same),
+        v.gamma,
+        v.beta,
+        v.mean,
+        v.variance,
+        { eps },
+      );
+    const cases: [string, Tensor, NDArray][] = [
+      ["alone", normed(convolved), expected(false)],
+      ["with its own activation", normed(convolved, "relu"), reluForward(expected(false))],
+      ["and silu", silu(normed(convolved)), siluForward(expected(false))],
+      ["of a sum with a bias, and silu", normed(biased, "silu"), siluForward(expected(true))],
+      [
+        "and residual and relu",
+        relu(add(normed(convolved), t.residual)),
+        reluForward(addForward(expected(false), v.residual)),
+      ],
+    ];
+    for (const [name, y, wanted] of cases) {
+      assert.deepEqual(kernels([y]), ["gemm"], name);
+      const before = y.node.inputs[0], label = `${channels} channels, ${name}`;
+      using fused = compile(gpu, { y });
+      using apart = compile(gpu, { y, convolved, before });
+      assert.ok(apart.report.launches > 1);
+      const one = (await fused.run()).y, many = (await apart.run()).y;
+      assertClose({ shape: image, data: one }, wanted, 2e-5, label);
+      assertClose({ shape: image, data: one }, { shape: image, data: many }, 1e-6, label);
+    }
+    // 8 storage buffers hold no more than bias, norm and product; a norm's own tables are no results to normalise.
+    const crowded = relu(add(normed(biased), t.residual));
+    assert.deepEqual(kernels([crowded]), ["gemm", "pointwise", "pointwise"]);
+    assert.ok(plan([crowded]).launches.every(({ buffers }) => buffers.length <= 8));
+    assert.deepEqual(kernels([normed(convolved), convolved]), ["gemm", "norm_apply"]);
+    // A norm over the batch has statistics to make first.
+    assert.ok(kernels([batchNorm(convolved, t.gamma, t.beta, { eps }).y]).includes("norm_apply"));
+    const row = input("row", [channels]), made = linear(input("a", [channels]), input("b", [channels, channels]));
+    assert.deepEqual(kernels([batchNormInference(row, made, row, row, row, { eps })]), ["gemm", "norm_apply"]);
+  }
+});
+
+test("an activation runs in the norm before it, where nothing else reads that", async () => {
+  const eps = 1e-5, groups = 2, norm = ["norm_columns", "norm_groups", "norm_apply"];
+  for (const channels of [8, 6]) {
+    const c = [channels], image = [2, 5, 6, channels];
+    const { tensors: t, values: v } = leaves({ x: image, gamma: c, beta: c, mean: c, variance: c });
+    const grouped = groupNorm(t.x, t.gamma, t.beta, { groups, eps });
+    const given = batchNormInference(t.x, t.gamma, t.beta, t.mean, t.variance, { eps });
+    const batch = batchNorm(t.x, t.gamma, t.beta, { eps });
+    const reference = groupNormForward(v.x, v.gamma, v.beta, { groups, eps });
+    const stated = batchNormInferenceForward(v.x, v.gamma, v.beta, v.mean, v.variance, { eps });
+    for (
+      const [y, normed, wanted, names] of [
+        [silu(grouped), grouped, siluForward(reference), norm],
+        [relu(grouped), grouped, reluForward(reference), norm],
+        [silu(given), given, siluForward(stated), ["norm_apply"]],
+      ] as const
+    ) {
+      assert.deepEqual(kernels([y]), names);
+      using fused = compile(gpu, { y });
+      using apart = compile(gpu, { y, normed });
+      assert.deepEqual(kernels([y, normed]), [...names, "pointwise"]);
+      const one = (await fused.run()).y;
+      assertClose({ shape: image, data: one }, wanted, 1e-5, y.node.label);
+      assert.equal(difference({ shape: image, data: one }, { shape: image, data: (await apart.run()).y }).maxAbs, 0);
+    }
+    // Others' reads keep the norm's result: the gradient of SiLU does so, that of ReLU reads its own.
+    const [bySilu] = gradient(sum(silu(grouped)), [t.x]), y = relu(batch.y), [byRelu] = gradient(sum(square(y)), [t.x]);
+    assert.ok(kernels([silu(grouped), bySilu]).filter((name) => name === "pointwise").length > 0);
+    const training = compile(gpu, { y, byRelu, mean: batch.mean });
+    const apart = compile(gpu, { y, byRelu, mean: batch.mean, normed: batch.y });
+    assert.equal(training.report.launches, apart.report.launches - 1);
+    const one = await training.run(), many = await apart.run();
+    for (const name of ["y", "byRelu", "mean"] as const) assert.deepEqual(one[name], many[name]);
+    training[Symbol.dispose]();
+    apart[Symbol.dispose]();
+    // The kernel knows SiLU and ReLU, each once; a layer norm's none.
+    assert.deepEqual(kernels([gelu(grouped)]), [...norm, "pointwise"]);
+    assert.deepEqual(kernels([leakyRelu(grouped, 0.1)]), [...norm, "pointwise"]);
+    assert.deepEqual(kernels([silu(silu(grouped))]), [...norm, "pointwise"]);
+    assert.deepEqual(kernels([silu(groupNorm(t.x, t.gamma, t.beta, { groups, eps, activation: "relu" }))]), [
+      ...norm,
+      "pointwise",
+    ]);
+    assert.deepEqual(kernels([silu(layerNorm(t.x, t.gamma, t.beta, { eps }))]), ["norm_rows", "pointwise"]);
   }
 });
 

@@ -61,9 +61,12 @@ const two = (
 
 const p = pointwise, r = resample;
 
-/** A convolution, and what is added to it and applied to it in one launch. */
-function fused({ x, w, b, time, residual }: Named, { activation, ...options }: Options): NDArray {
-  const y = [time, residual].reduce(p.addForward, gemm.conv2dForward(x, w, b, options));
+/** A convolution, and what is added to it and applied to it in one launch; without sums, a norm by given statistics. */
+function fused({ x, w, b, time, residual, ...tables }: Named, { activation, eps, ...options }: Options): NDArray {
+  const { gamma, beta, mean, variance } = tables, convolved = gemm.conv2dForward(x, w, b, options);
+  const y = gamma
+    ? norms.batchNormInferenceForward(convolved, gamma, beta, mean, variance, { eps })
+    : [time, residual].reduce(p.addForward, convolved);
   return activation === "silu" ? p.siluForward(y) : p.reluForward(y);
 }
 
@@ -91,7 +94,7 @@ export const references: Record<string, Reference> = {
     forward: ({ x, w, b }, o) => gemm.conv2dForward(x, w, b, o),
     backward: (dy, { x, w }, o) => gemm.conv2dBackward(dy, x, w, o),
   },
-  fused: { inputs: ["x", "w", "b", "time", "residual"], forward: fused },
+  fused: { inputs: ["x", "w", "b", "time", "residual", "gamma", "beta", "mean", "variance"], forward: fused },
   groupNorm: {
     inputs: ["x", "gamma", "beta"],
     forward: ({ x, gamma, beta }, o) => norms.groupNormForward(x, gamma, beta, o),

@@ -1,6 +1,7 @@
 /** linear, matmul and conv2d with their float64 references, on ordinary and awkward shapes. */
 import { add, silu } from "../../src/graph/ops/pointwise.ts";
 import { conv2d, linear, matmul } from "../../src/graph/ops/gemm.ts";
+import { batchNormInference } from "../../src/graph/ops/norms.ts";
 import {
   conv2dBackward,
   conv2dForward,
@@ -9,6 +10,7 @@ import {
   matmulBackward,
   matmulForward,
 } from "../reference/gemm.ts";
+import { batchNormInferenceForward } from "../reference/norms.ts";
 import { addForward, siluForward } from "../reference/pointwise.ts";
 import { normals, uniforms } from "./arrays.ts";
 import type { OpCase } from "./ops.ts";
@@ -135,5 +137,24 @@ for (const size of [[4, 6], [3, 5]]) {
     build: (x, w, b, t, r) => silu(add(add(add(conv2d(x, w, { padding }), b), t), r)),
     forward: (x, w, b, t, r) =>
       siluForward(addForward(addForward(conv2dForward(x, w, b, { stride: [1, 1], padding }), t), r)),
+  });
+}
+
+for (const [shape, n, dtype = "f32"] of [[[2, 9, 8], 12], [[2, 9, 8], 12, "f16"], [[3, 5, 7], 5]] as const) {
+  const tables = ["gamma", "beta", "mean"].map((name) => normals([n], name)), eps = 1e-5;
+  gemmCases.push({
+    name: `linear [${shape}] → ${n} ${dtype} with fused bias, norm by given statistics and silu`,
+    inputs: [
+      normals(shape, "x"),
+      normals([shape[2], n], "w"),
+      normals([n], "column"),
+      ...tables,
+      uniforms([n], "variance", 0.3, 2),
+    ],
+    dtypes: ["f32", dtype],
+    build: (x, w, b, gamma, beta, mean, variance) =>
+      batchNormInference(add(linear(x, w), b), gamma, beta, mean, variance, { eps, activation: "silu" }),
+    forward: (x, w, b, gamma, beta, mean, variance) =>
+      siluForward(batchNormInferenceForward(linearForward(x, w, b), gamma, beta, mean, variance, { eps })),
   });
 }

@@ -83,6 +83,28 @@ export function gemmCases(): OnnxCase[] {
       nhwc,
     );
   };
+  const normed = (C: number, O: number) => {
+    const shapes = { x: [2, 5, 4, C], w: [3, 3, C, O], b: [O], gamma: [O], beta: [O], mean: [O], variance: [O] };
+    const inputs = Object.fromEntries(
+      Object.entries(shapes).map(([name, shape]) => [
+        name,
+        name === "variance" ? uniforms(shape, "onnx/variance", 0.3, 2) : fill(shape, name),
+      ]),
+    ) as Record<keyof typeof shapes, NDArray>;
+    const options = { stride: [1, 1], padding: [1, 1, 1, 1], activation: "relu", eps: 1e-5 };
+    return define(
+      "fused",
+      `${C} to ${O} channels with bias, norm by given statistics and relu`,
+      inputs,
+      options,
+      (g, { x, w, b, ...tables }) => {
+        const of = [tables.gamma, tables.beta, tables.mean, tables.variance].map((table) => g.input(table));
+        const y = convolve(g, x, w, b, options.stride, options.padding);
+        return g.node("Relu", [g.node("BatchNormalization", [y, ...of], { epsilon: float(options.eps) })]);
+      },
+      nhwc,
+    );
+  };
   return [
     linear([3, 5], 7),
     linear([2, 3, 20], 17),
@@ -99,6 +121,8 @@ export function gemmCases(): OnnxCase[] {
     fused(8, 12, "silu"),
     fused(3, 5, "silu"),
     fused(8, 12, "relu"),
+    normed(8, 12),
+    normed(3, 5),
   ];
 }
 

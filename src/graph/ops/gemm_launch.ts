@@ -70,7 +70,7 @@ export interface Gemm {
 
 const source = tensors + gemmSource;
 
-const gemmKernels = [0, 1, 2, 3].map((added) =>
+const gemmKernels = [0, 1, 2, 3, 4, 5].map((added) =>
   kernel("gemm", source, ["read", "read", "read_write", ...Array(added).fill("read")])
 );
 
@@ -88,10 +88,19 @@ export const gemmRevision: string = fnv1a(
 
 const weightsKernel = kernel("gemm_weights", weightsSource, ["read", "read", "read_write"]);
 
-/** The kernel's text for an epilogue, and the tensors that it adds. */
+/** Numbers of each column that `Once` of gemm_tensors.wgsl keeps for all rows of a tile. */
+const KEPT = 3;
+
+/** The kernel's text for an epilogue, and the tensors that it reads. */
 function epilogueText(steps: readonly Epilogue[], vector: boolean, batch: number, tile: number) {
   const added: Value[] = [], once: string[] = [], each: string[] = [];
   let group = 1;
+  /** What is the same for all rows is read once; past the numbers that are kept, for each row. */
+  const keep = (i: number, text: string) => {
+    if (i >= KEPT) return text;
+    once.push(`  h.h${i} = ${text};`);
+    return `h.h${i}`;
+  };
   for (const step of steps) {
     if (step.kind === "unary") {
       const constant = step.constant === undefined ? "" : `, f32(${step.constant})`;
@@ -99,20 +108,28 @@ function epilogueText(steps: readonly Epilogue[], vector: boolean, batch: number
       continue;
     }
     const i = added.length;
+    if (step.kind === "norm") {
+      const { mean, variance, gamma, beta } = step.tables;
+      added.push(mean, variance, gamma, beta);
+      const [centre, rstd, scale, shift] = [
+        `e${i}[quad]`,
+        `inverseSqrt(e${i + 1}[quad] + f32(${step.eps}))`,
+        `e${i + 2}[quad]`,
+        `e${i + 3}[quad]`,
+      ].map((text, k) => keep(i + k, text));
+      each.push(`  v = (v - ${centre}) * ${rstd} * ${scale} + ${shift};`); // as norm_apply.wgsl
+      continue;
+    }
     added.push(step.value);
     if (step.kind === "residual") {
       each.push(`  v += e${i}[row * width + quad];`);
     } else if (step.kind === "column") {
-      once.push(`  h.h${i} = e${i}[quad];`);
-      each.push(`  v += h.h${i};`);
+      each.push(`  v += ${keep(i, `e${i}[quad]`)};`);
     } else {
       group = step.rows;
-      const text = `e${i}[row / s.group * width + quad];`;
+      const text = `e${i}[row / s.group * width + quad]`;
       // A tile's rows share their group where tiles do not straddle groups.
-      if (vector && batch === 1 && group % tile === 0) {
-        once.push(`  h.h${i} = ${text}`);
-        each.push(`  v += h.h${i};`);
-      } else each.push(`  v += ${text}`);
+      each.push(`  v += ${vector && batch === 1 && group % tile === 0 ? keep(i, text) : text};`);
     }
   }
   return { once: once.join("\n"), each: each.join("\n"), added, group };

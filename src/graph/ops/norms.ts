@@ -40,8 +40,18 @@ function normGradient(norm: Norm, x: Tensor, gamma: Tensor, beta: Tensor, stats:
   return [input, () => parameters()[1], () => parameters()[0]];
 }
 
+/** Attributes of a norm without an activation that a following one becomes part of. */
+function withActivation<A extends { readonly activation?: NormActivation }>(
+  attributes: A,
+  name: string,
+): A | undefined {
+  const taken = !attributes.activation && (name === "silu" || name === "relu");
+  return taken ? { ...attributes, activation: name } : undefined;
+}
+
 const normOp = defineOp<Norm>({
   name: "norm",
+  withActivation,
   shape(inputs, { groups, batch }) {
     const [x] = inputs, channels = x.shape.at(-1)!;
     checkAffine(batch ? "batchNorm" : "groupNorm", inputs);
@@ -174,6 +184,12 @@ export function batchNorm(x: Tensor, gamma: Tensor, beta: Tensor, options: Batch
 
 const inferenceOp = defineOp<BatchNormOptions>({
   name: "batchNormInference",
+  withActivation,
+  asEpilogue: ([, gamma, beta, mean, variance], { eps, activation }) => ({
+    norm: { mean, variance, gamma, beta },
+    eps,
+    activation,
+  }),
   shape(inputs) {
     checkAffine("batchNormInference", inputs);
     return [f32(inputs[0].shape)];
