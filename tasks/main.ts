@@ -98,12 +98,17 @@ async function runCommand(command: AnyCommand, given: Values): Promise<number> {
   const run = await openRun(command, values, VERSION, judge, async () => {
     if (command.gpu) await requireAdapter();
   });
-  let code: number = EXIT.error;
+  let code: number = EXIT.error, remains = false;
   try {
-    return code = await execute(command, run.options, run);
+    code = await execute(command, run.options, run);
   } finally {
-    await run.close(code === EXIT.ok);
+    remains = await run.close(code);
   }
+  if (code === EXIT.interrupted) {
+    const goOn = `stopped; to go on: ${invocation(command.name)} ${run.resumeFlags}`;
+    console.error(remains ? goOn : "stopped before anything was made: the run before is back");
+  }
+  return code;
 }
 
 async function configValues(command: AnyCommand, file: unknown): Promise<Values> {
@@ -154,7 +159,7 @@ async function execute(command: AnyCommand, options: Values, run: OpenedRun | un
   } catch (error) {
     current?.finish();
     if (abort.signal.aborted && (error instanceof Interrupted || error === abort.signal.reason)) {
-      console.error(run ? `stopped; to go on: ${invocation(command.name)} ${run.resumeFlags}` : "stopped");
+      if (!run) console.error("stopped");
       return EXIT.interrupted;
     }
     return reportError(error);

@@ -2,10 +2,9 @@
  * Opening a run: a new folder gets the config, a resumed one gives it back. A resumed run keeps every setting that decides
  * what comes out; only those that say how much may differ.
  */
-import { resolve } from "node:path";
 import { UserError } from "../src/errors.ts";
 import type { AnyCommand } from "./command.ts";
-import { UsageError } from "./errors.ts";
+import { EXIT, UsageError } from "./errors.ts";
 import { complete, type Flags, kebab, readConfig, toConfig, type Values } from "./flags.ts";
 import { type Checkpoint, RunFolder } from "./run_folder.ts";
 
@@ -33,7 +32,7 @@ export function RUN_FLAGS(command: string): Flags {
     },
     overwrite: {
       type: "boolean",
-      description: "Remove the run in --out first.",
+      description: "Replace the run in --out; it is kept until the new one has made something.",
       default: false,
       transient: true,
     },
@@ -47,8 +46,13 @@ export interface OpenedRun {
   readonly checkpoint: Checkpoint | undefined;
   /** What to add to the command to go on with this run. */
   readonly resumeFlags: string;
-  /** Gives the folder back; a run that failed before it wrote anything leaves no trace. */
-  close(finished: boolean): Promise<void>;
+  /**
+   * Gives the folder back. A run that failed before it wrote anything leaves no trace, one that was stopped its settings; the
+   * run that either was to replace comes back.
+   * @param code how it ended
+   * @returns whether the run is there, to go on with
+   */
+  close(code: number): Promise<boolean>;
 }
 
 /**
@@ -75,13 +79,25 @@ export async function openRun(
   const isNew = !await exists(out);
   const folder = await RunFolder.open(out);
   let fresh = false;
-  const close = async (finished: boolean) => {
-    const bare = !finished && fresh && await holdsOnlyConfig(folder);
-    if (bare) await Deno.remove(folder.file("config.json")).catch(() => {});
-    await folder.close();
-    if (bare && isNew) await Deno.remove(folder.path).catch(() => {});
+  const close = async (code: number) => {
+    let bare = false;
+    try {
+      if (fresh && await folder.settle(code === EXIT.ok)) return false;
+      bare = code !== EXIT.ok && code !== EXIT.interrupted && fresh && await holdsOnlyConfig(folder);
+      if (bare) await Deno.remove(folder.file("config.json")).catch(() => {});
+      return !bare;
+    } finally {
+      await folder.close();
+      if (bare && isNew) await Deno.remove(folder.path).catch(() => {});
+    }
   };
   try {
+    if (await folder.settle() && from !== undefined) {
+      throw new UserError(
+        `${out} holds the run before again: the one that was to replace it was killed before it had made anything`,
+        "start that one with --overwrite again, or go on with the run before by another --resume",
+      );
+    }
     let saved = await folder.config();
     if (saved && saved.command === undefined) saved = undefined;
     if (saved && from === undefined) {
@@ -91,9 +107,8 @@ export async function openRun(
           "add --resume to go on with it or --overwrite to replace it, or choose another --out",
         );
       }
-      await clear(folder);
       saved = undefined;
-    } else if (!saved && await holdsOther(folder)) {
+    } else if (!saved && (await folder.names()).length > 0) {
       throw new UserError(`${out} is not empty and holds no run`, "choose a new or empty folder for --out");
     }
     const base = saved ? readConfig(flags, command.name, saved, folder.file("config.json")) : {};
@@ -102,11 +117,12 @@ export async function openRun(
     judge(options);
     const checkpoint = saved && from !== undefined ? await findCheckpoint(folder, from) : undefined;
     const config = toConfig(flags, command.name, version, options);
-    if (JSON.stringify(config) !== JSON.stringify(saved)) await folder.saveConfig(config);
     fresh = !saved;
+    if (fresh && values.overwrite && (await folder.names()).length > 0) await folder.setAside();
+    if (JSON.stringify(config) !== JSON.stringify(saved)) await folder.saveConfig(config);
     return { folder, options, checkpoint, resumeFlags: `--out ${shellWord(out)} --resume`, close };
   } catch (error) {
-    await close(false);
+    await close(EXIT.error);
     throw error;
   }
 }
@@ -148,25 +164,8 @@ async function exists(path: string): Promise<boolean> {
   }
 }
 
-async function names(folder: RunFolder): Promise<string[]> {
-  const found: string[] = [];
-  for await (const { name } of Deno.readDir(folder.path)) if (name !== ".lock") found.push(name);
-  return found;
-}
-
-async function holdsOther(folder: RunFolder): Promise<boolean> {
-  return (await names(folder)).length > 0;
-}
-
 async function holdsOnlyConfig(folder: RunFolder): Promise<boolean> {
-  return (await names(folder)).every((name) => name === "config.json");
-}
-
-async function clear(folder: RunFolder): Promise<void> {
-  for (const name of await names(folder)) {
-    if (name !== "config.json") await Deno.remove(resolve(folder.path, name), { recursive: true });
-  }
-  await Deno.remove(folder.file("config.json")); // last, so that a killed clearing still reads as a run
+  return (await folder.names()).every((name) => name === "config.json");
 }
 
 function shellWord(word: string): string {

@@ -10,6 +10,8 @@ import { replaceFile, replaceFileByParts, writeAll } from "../src/weights/atomic
 const LOCK = ".lock";
 const CONFIG = "config.json";
 const CHECKPOINTS = "checkpoints";
+/** Where a run waits that is being replaced. Its config is the last to come and the first to go back, which tells cut moves. */
+const REPLACED = ".replaced";
 /** How `replaceFile` ends its temporary names; leftovers of a killed process are removed when the folder is opened. */
 const TEMPORARY = /\.\d+\.tmp$/;
 
@@ -116,6 +118,7 @@ export class RunFolder {
   readonly path: string;
   readonly #lock: Deno.FsFile;
   readonly #files: Disposable[] = [];
+  #replacing = false;
 
   private constructor(path: string, lock: Deno.FsFile) {
     this.path = path;
@@ -132,8 +135,13 @@ export class RunFolder {
     await Deno.mkdir(absolute, { recursive: true });
     const lock = await takeLock(join(absolute, LOCK), path);
     const folder = new RunFolder(absolute, lock);
-    await removeTemporary(absolute);
-    return folder;
+    try {
+      await removeTemporary(absolute);
+      return folder;
+    } catch (error) {
+      await folder.close();
+      throw error;
+    }
   }
 
   /** Absolute path of a file in the folder. */
@@ -146,6 +154,7 @@ export class RunFolder {
     const path = this.file(name);
     await Deno.mkdir(dirname(path), { recursive: true });
     await writeAtomic(path, data);
+    if (data.length > 0 && isProduct(name)) await this.#settleMade();
   }
 
   /** The text of a file in the folder, or undefined. */
@@ -212,6 +221,7 @@ export class RunFolder {
       })(),
     );
     await syncFolder(dirname(path));
+    await this.#settleMade();
     const steps = await this.checkpointSteps();
     for (const old of steps.slice(0, Math.max(0, steps.length - limit))) {
       await Deno.remove(this.#checkpointPath(old));
@@ -261,6 +271,63 @@ export class RunFolder {
     return this.file(CHECKPOINTS, `${String(step).padStart(8, "0")}.ckpt`);
   }
 
+  /** What lies in the folder, without its lock and the run that is being replaced. */
+  async names(): Promise<string[]> {
+    return (await namesIn(this.path)).filter((name) => name !== LOCK && name !== REPLACED);
+  }
+
+  /** Moves the run in the folder aside for a new one; it is kept until that has made something. */
+  async setAside(): Promise<void> {
+    const names = await this.names(), aside = this.file(REPLACED);
+    await Deno.mkdir(aside);
+    this.#replacing = true;
+    for (const name of names) if (name !== CONFIG) await Deno.rename(this.file(name), join(aside, name));
+    await Deno.rename(this.file(CONFIG), join(aside, CONFIG));
+    await syncFolder(this.path);
+  }
+
+  /**
+   * Decides between a run that was set aside, by this process or by one that was killed, and the new one.
+   * @param finished whether the new one stays even if it has made nothing
+   * @returns whether the earlier run was put back
+   */
+  async settle(finished = false): Promise<boolean> {
+    const aside = this.file(REPLACED);
+    if (!await isThere(aside)) return false;
+    const whole = await isThere(join(aside, CONFIG));
+    if (whole && (finished || await holdsProducts(this.path))) {
+      await this.#removeReplaced();
+      return false;
+    }
+    if (whole) {
+      for (const file of this.#files.splice(0)) closeQuietly(file);
+      for (const name of await this.names()) {
+        if (name !== CONFIG) await Deno.remove(this.file(name), { recursive: true });
+      }
+      await Deno.rename(join(aside, CONFIG), this.file(CONFIG));
+    }
+    const rest = await namesIn(aside);
+    for (const name of rest) await Deno.rename(join(aside, name), this.file(name));
+    await Deno.remove(aside);
+    this.#replacing = false;
+    return whole || rest.length > 0;
+  }
+
+  /** With the first product: the run that was set aside gives its room back. */
+  async #settleMade(): Promise<void> {
+    if (!this.#replacing) return;
+    this.#replacing = false;
+    await this.#removeReplaced();
+  }
+
+  async #removeReplaced(): Promise<void> {
+    const aside = this.file(REPLACED);
+    for (const name of await namesIn(aside)) {
+      if (name !== CONFIG) await Deno.remove(join(aside, name), { recursive: true });
+    }
+    await Deno.remove(aside, { recursive: true }); // the config last: without it the rest would be put back
+  }
+
   /** Closes the files and gives the lock back. */
   async close(): Promise<void> {
     for (const file of this.#files.splice(0)) closeQuietly(file);
@@ -288,6 +355,35 @@ function closeQuietly(file: Disposable): void {
     file[Symbol.dispose]();
   } catch {
     // Already closed by its owner.
+  }
+}
+
+/** Whether a file of this name, if it is not empty, is what a run was started for: losses alone are not. */
+function isProduct(name: string): boolean {
+  return ![CONFIG, LOCK, REPLACED].includes(name) && !name.endsWith(".jsonl");
+}
+
+async function holdsProducts(folder: string): Promise<boolean> {
+  for (const name of (await namesIn(folder)).filter(isProduct)) {
+    const path = join(folder, name), { isDirectory, size } = await Deno.lstat(path);
+    if (isDirectory ? await holdsProducts(path) : size > 0) return true;
+  }
+  return false;
+}
+
+async function namesIn(path: string): Promise<string[]> {
+  const names: string[] = [];
+  for await (const { name } of Deno.readDir(path)) names.push(name);
+  return names;
+}
+
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await Deno.lstat(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
   }
 }
 

@@ -51,8 +51,8 @@ function contents(folder: string): Record<string, string> {
 }
 
 /** Starts a slow count and does something to it once it has printed a line. */
-async function interrupt(out: string, signal: Deno.Signal, lines: number): Promise<Result> {
-  const child = command(COUNTING, ["count", "--word", "w", "--out", out, "--delay", "20"]).spawn();
+async function interrupt(out: string, signal: Deno.Signal, lines: number, ...more: string[]): Promise<Result> {
+  const child = command(COUNTING, ["count", "--word", "w", "--out", out, "--delay", "20", ...more]).spawn();
   let text = "";
   const decoder = new TextDecoder();
   const err = new Response(child.stderr).text();
@@ -146,6 +146,38 @@ Deno.test("a run saves its config; a second one in the same folder is refused, r
     const replaced = await run(COUNTING, [...args, "--overwrite", "--word", "v", "--to", "3"]);
     assert.equal(replaced.code, 0, replaced.err);
     assert.deepEqual(Object.keys(contents(out)).sort(), ["config.json", "result.txt", "sums.jsonl"]);
+  }));
+
+Deno.test("--overwrite keeps the run before until the new one has made something, whatever becomes of it", () =>
+  temporary(async (folder) => {
+    const out = join(folder, "run"), args = ["count", "--word", "w", "--out", out];
+    assert.equal((await run(COUNTING, args)).code, 0);
+    const before = contents(out), over = [...args, "--factor", "2", "--overwrite"];
+    for (const fail of [["--fail", "user"], ["--fail", "fault"], ["--fail-at", "4"]]) {
+      const { code, err } = await run(COUNTING, [...over, ...fail]);
+      assert.equal(code, 1, err);
+      assert.deepEqual(contents(out), before, fail.join(" "));
+    }
+    const stopped = await interrupt(out, "SIGINT", 1, "--early", "--overwrite");
+    assert.equal(stopped.code, 130);
+    assert.match(stopped.err, /^stopped before anything was made: the run before is back$/m);
+    assert.deepEqual(contents(out), before);
+
+    const killed = await interrupt(out, "SIGKILL", 2, "--factor", "2", "--overwrite");
+    assert.notEqual(killed.code, 0);
+    assert.equal("checkpoints/00000005.ckpt" in contents(out), false, "killed too late for this test");
+    const told = await run(COUNTING, ["count", "--out", out, "--resume"]);
+    assert.match(told.err, /^error: .*run holds the run before again: .* killed before .*\n +hint: .*--overwrite/);
+    assert.equal(told.code, 1);
+    assert.deepEqual(contents(out), before);
+
+    const failed = await run(COUNTING, [...over, "--fail-at", "8"]); // a checkpoint is there
+    assert.equal(failed.code, 1);
+    const rest = await run(COUNTING, ["count", "--out", out, "--resume"]);
+    assert.equal(rest.code, 0, rest.err);
+    assert.equal(rest.out.split("\n")[0], "6");
+    assert.equal(await Deno.readTextFile(join(out, "result.txt")), "w 420\n");
+    assert.equal(Object.keys(contents(out)).some((name) => name.startsWith(".replaced")), false);
   }));
 
 Deno.test("a config file does what its flags do", () =>
