@@ -30,6 +30,7 @@ const SYSTEM: Record<string, (path: string) => [message: string, hint: string]> 
   EACCES: (path) => [`permission denied${at(path)}`, "choose a folder that you may read and write"],
   EPERM: (path) => [`operation not permitted${at(path)}`, "choose a folder that you may read and write"],
   EROFS: (path) => [`the file system is read-only${at(path)}`, "choose another --out"],
+  EEXIST: (path) => [`a file is there already${at(path)}`, "choose another path"],
   ENOTDIR: (path) => [`a file stands where a folder is needed${at(path)}`, "choose another path"],
   EISDIR: (path) => [`a folder stands where a file is needed${at(path)}`, "choose another path"],
   EMFILE: () => ["too many open files", "raise the limit (ulimit -n 4096) and add --resume"],

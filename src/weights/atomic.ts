@@ -70,7 +70,10 @@ class Replacement {
     } catch { /* it was never created */ }
     if (error instanceof Deno.errors.NotFound) throw new UserError(`${this.#path}: its folder does not exist`);
     if (error instanceof Error && "code" in error && error.code === "ENOSPC") {
-      throw new UserError(`${this.#path}: the disk is full`, "free some space and run the command again");
+      throw new UserError(
+        `${this.#path}: the disk is full`,
+        "free some space and run the command again; a run in --out goes on with --resume",
+      );
     }
     throw error;
   }

@@ -1,5 +1,6 @@
 /** Every error that a person can meet is one line and one exit code. */
 import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
 import { UserError } from "../../src/errors.ts";
 import { describeError, EXIT, Interrupted, UsageError } from "../../tasks/errors.ts";
 
@@ -27,6 +28,8 @@ Deno.test("describeError() tells system errors by what they mean", async () => {
   assert.match(lines(missing), /^error: no such file or folder: \/no\/such\/file\|/);
   const folder = await Deno.readTextFile(".").catch((error) => error);
   assert.match(lines(folder), /folder stands where a file is needed/);
+  const file = fileURLToPath(import.meta.url), taken = await Deno.mkdir(file, { recursive: true }).catch((e) => e);
+  assert.equal(lines(taken), `error: a file is there already: ${file}|  hint: choose another path`);
 });
 
 Deno.test({

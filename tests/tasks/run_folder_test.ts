@@ -161,6 +161,7 @@ Deno.test({
         await folder.write("state.bin", new Uint8Array(100_000).fill(1));
         const error = await folder.write("state.bin", new Uint8Array(200_000).fill(2)).catch((e) => e);
         assert.match(error.message, /state\.bin: the disk is full/);
+        assert.match(error.hint, /^free some space .*--resume$/);
         assert.ok((await Deno.readFile(folder.file("state.bin"))).every((byte) => byte === 1));
         assert.deepEqual([...Deno.readDirSync(path)].map((e) => e.name).sort(), [".lock", "state.bin"]);
       } finally {
