@@ -55,7 +55,11 @@ function sameShape(a: readonly number[], b: readonly number[]): boolean {
  * Compares a checkpoint with what is expected; reads no values.
  * @param averages take the U-Net's moving averages
  */
-export function matchTensors(weights: Weights, expected: Shapes, averages = false): Match {
+export function matchTensors(
+  weights: Pick<Weights, "names" | "has" | "info">,
+  expected: Shapes,
+  averages = false,
+): Match {
   const found = new Map<string, string>(), missing: string[] = [], used = new Set<string>();
   const misshapen: { name: string; expected: readonly number[]; found: readonly number[] }[] = [];
   for (const [name, shape] of expected) {

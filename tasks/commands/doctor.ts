@@ -4,6 +4,9 @@ import { BACKEND, hasVulkanLoader, INSTALL, missingAdapter, requireAdapter, vulk
 import { partsFolder, smallModelFolder } from "../assets.ts";
 import { UserError } from "../../src/errors.ts";
 import { isSoftware } from "../../src/gpu/device.ts";
+import { describeMatch, matchTensors } from "../../src/weights/convert.ts";
+import { openModelFolder } from "../../src/weights/folder.ts";
+import { expectedTensors } from "../../src/weights/import/expected.ts";
 
 /** Limits that decide which models and resolutions fit. */
 const LIMITS = [
@@ -33,7 +36,7 @@ export default defineCommand({
     const adapter = await requireAdapter().catch(() => undefined);
     const models = [smallModelFolder(), ...options.model ?? []].map(inspectModel);
     const facts = { ...machine(), adapter: adapter && describe(adapter), models, parts: parts() };
-    const problems = models.filter((model) => model.problem).map((model) => `${model.folder}: ${model.problem}`);
+    const problems = models.filter(({ problem }) => problem).map(({ problem }) => problem);
     const short = adapter
       ? Object.entries(NEEDED).filter(([name, least]) => adapter.limits[name as keyof typeof NEEDED] < least)
       : [];
@@ -60,19 +63,17 @@ interface ModelFacts {
   problem?: string;
 }
 
-/** What a model folder holds, judged by its files' presence and its config; the weights are not read. */
+/** What a model folder holds, judged as a command does that opens it, and by names and shapes of its tensors; no weights are read. */
 function inspectModel(folder: string): ModelFacts {
   try {
-    const names = [...Deno.readDirSync(folder)].map(({ name }) => name);
-    const weights = names.filter((name) => name.endsWith(".safetensors"));
-    if (!names.includes("config.json")) return { folder, problem: "no config.json" };
-    if (!weights.length) return { folder, problem: "no .safetensors file" };
-    if (!names.includes("vocab.txt")) return { folder, problem: "no vocab.txt" };
-    const config = JSON.parse(Deno.readTextFileSync(`${folder}/config.json`));
-    const bytes = weights.reduce((sum, name) => sum + Deno.statSync(`${folder}/${name}`).size, 0);
-    return { folder, name: config.name, resolution: config.resolution, megabytes: round(bytes / 1e6) };
+    using model = openModelFolder(folder);
+    const { config } = model, names = [...Deno.readDirSync(folder)].map(({ name }) => name);
+    const bytes = names.filter((name) => name.endsWith(".safetensors"))
+      .reduce((sum, name) => sum + Deno.statSync(`${folder}/${name}`).size, 0);
+    const [wrong] = describeMatch({ ...matchTensors(model, expectedTensors(config)), unexpected: [] });
+    const problem = wrong && `${folder}: ${wrong}`;
+    return { folder, name: config.name, resolution: config.resolution, megabytes: round(bytes / 1e6), problem };
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return { folder, problem: "no such folder" };
     return { folder, problem: error instanceof Error ? error.message : String(error) };
   }
 }
@@ -150,8 +151,8 @@ function report(facts: Facts): string[] {
     }
   } else lines.push(row("Adapter", "none"));
   for (const model of facts.models) {
-    const text = model.problem ?? `${model.name}, ${model.resolution} pixels, ${model.megabytes} MB`;
-    lines.push(row("Model", `${text} (${model.folder})`));
+    const { folder, name, resolution, megabytes, problem } = model;
+    lines.push(row("Model", problem ?? `${name}, ${resolution} pixels, ${megabytes} MB (${folder})`));
   }
   lines.push(row("Parts", facts.parts.join(", ") || "none embedded"));
   return lines;

@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { savePng } from "../../src/data/image.ts";
+import { encodeSafetensors } from "../../src/weights/safetensors.ts";
 import { openGpu } from "../../tasks/device.ts";
 import { tinyMask, tinyNormal, tinyPair, writeTinyData } from "../support/tiny_data.ts";
 import { tinyModelConfig, writeTinyModel } from "../support/tiny_model.ts";
@@ -150,18 +151,38 @@ test("model folders that do not fit", async () => {
     change(changed);
     Deno.writeTextFileSync(join(folder, "config.json"), JSON.stringify(changed));
   };
+  const diagnosed = async (message: RegExp) => {
+    const { code, out, err } = await shop.run("doctor --model @odd");
+    assert.equal(code, 1);
+    assert.match(err, /^error: .*\n {2}hint: .*config\.json, \*\.safetensors and vocab\.txt\n$/);
+    assert.match(err, message);
+    assert.doesNotMatch(out, /^ready|undefined/m);
+  };
+  const refusedByAll = async (message: RegExp) => {
+    await refused(train, message);
+    await diagnosed(message);
+  };
   odd("a", (folder) => Deno.removeSync(join(folder, "config.json")));
-  await refused(train, /config\.json is missing/);
+  await refusedByAll(/config\.json is missing/);
   odd("b", (folder) => Deno.writeTextFileSync(join(folder, "config.json"), "{"));
-  await refused(train, /config\.json: not valid JSON/);
+  await refusedByAll(/config\.json: not valid JSON/);
   odd("c", config((c) => c.unet.contextDim = 64));
-  await refused(train, /unet\.contextDim: expected text\.width = 32, found 64/);
+  await refusedByAll(/unet\.contextDim: expected text\.width = 32, found 64/);
   odd("d", (folder) => Deno.writeTextFileSync(join(folder, "vocab.txt"), "[PAD]\n[UNK]\n"));
-  await refused(train, /vocab\.txt: expected \d+ word pieces, found 2/);
+  await refusedByAll(/vocab\.txt: expected \d+ word pieces, found 2/);
   odd("e", (folder) => Deno.truncateSync(join(folder, "model.safetensors"), 5000));
-  await refused(train, /model\.safetensors/);
-  odd("f", config((c) => c.autoencoder.numResBlocks = 2));
-  await refused(train, /odd: (no tensor|tensor ")/);
+  await refusedByAll(/model\.safetensors/);
+  odd("f", (folder) => {
+    Deno.writeTextFileSync(join(folder, "config.json"), "{}");
+    Deno.writeTextFileSync(join(folder, "vocab.txt"), "[PAD]\n");
+    Deno.writeFileSync(join(folder, "model.safetensors"), encodeSafetensors({}));
+  });
+  await refusedByAll(/config\.json: /);
+  odd("g", config((c) => c.autoencoder.numResBlocks = 2));
+  await refusedByAll(/odd: (no tensor|tensor "|missing: )/);
+  const { code, out } = await shop.run("doctor --model @model");
+  assert.equal(code, 0);
+  assert.match(out, /32 pixels, [\d.]+ MB \(.*model\)[^]*^ready$/m);
 });
 
 test("embeddings and masks of something else", async () => {
@@ -257,6 +278,14 @@ test("a full disk: one line, and --resume goes on once there is space", async ()
     unmount();
   }
 }, !mayMount);
+
+test("a file where the run folder should be", async () => {
+  for (const out of ["@run/config.json", "@run/config.json/below"]) {
+    const before = shop.products("run"), result = await shop.run(`${TRAIN} --data @data --out ${out}`);
+    assertRefused(result, /(a file is there already|a file stands where a folder is needed): .*config\.json/);
+    assert.deepEqual(shop.products("run"), before);
+  }
+});
 
 test("a machine without an adapter", async () => {
   const child = shop.spawn(`${TRAIN} --data @data --out @nothing`, { DENO_WEBGPU_BACKEND: "noop" });
