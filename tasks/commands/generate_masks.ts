@@ -1,8 +1,8 @@
 /** `generate-masks`: masks sampled from the mask embeddings, or made by moving the real ones, filtered and topped up. */
 import { planGeneration } from "../../src/anomaly/budget.ts";
-import { UserError } from "../../src/errors.ts";
 import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
+import { UsageError } from "../errors.ts";
 import { learnedKinds, openKinds } from "../jobs/dataset.ts";
 import { makeMasks } from "../jobs/masks.ts";
 import { fitGenerationTo, jobBudget } from "../jobs/memory.ts";
@@ -118,13 +118,15 @@ export default defineCommand({
     "--data photos --masks-run runs/photos-masks --count 500 --out runs/masks",
     "--data photos --source real --out runs/masks",
   ],
+  judge({ source, masksRun }) {
+    if (source === "embeddings" && !masksRun) {
+      throw new UsageError("--source embeddings needs --masks-run", "or place the real masks with --source real");
+    }
+  },
   async run(options, context) {
     const base = await openBase(options.model);
     const { seed, count, minArea, maxArea, maxBorder, onPart, steps, sampler, eta, guidanceScale: guidance } = options;
     const { emptyMasks: empty } = options;
-    if (options.source === "embeddings" && !options.masksRun) {
-      throw new UserError("--source embeddings needs --masks-run", "or place the real masks with --source real");
-    }
     let kinds, sampling;
     if (options.source === "embeddings") {
       const { path, embedding } = await readEmbedding(options.masksRun!, "train-masks", base);

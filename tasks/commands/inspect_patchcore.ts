@@ -87,11 +87,13 @@ export default defineCommand({
     "--data photos --part bolt --out runs/patchcore",
     "--data photos --backbone wide-resnet50.onnx --out runs/patchcore",
   ],
-  async run(options, context) {
-    const { trainRun, backbone, batchSize, seed } = options;
+  judge({ trainRun, backbone }) {
     if (trainRun && backbone) {
       throw new UsageError("--train-run and --backbone both name the network of the features", "give one of them");
     }
+  },
+  async run(options, context) {
+    const { trainRun, backbone, batchSize, seed } = options;
     const inspector = trainRun === undefined ? undefined : await readInspector(trainRun);
     if (inspector?.info.officialSplit) tellOfficialSplit(context);
     const gpu = await openGpu();

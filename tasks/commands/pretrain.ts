@@ -1,5 +1,4 @@
 /** `pretrain`: a small base model (autoencoder, then U-Net and text tower) from the user's own normal images. */
-import { UserError } from "../../src/errors.ts";
 import { usualZoom } from "../../src/anomaly/windows.ts";
 import { folderImages, mixedImages, proceduralImages } from "../../src/pretraining/images.ts";
 import { isSoftware } from "../../src/gpu/device.ts";
@@ -184,6 +183,12 @@ export default defineCommand({
     "--mean 20 --localise 0.1 --out runs/damage",
   ],
   judge(options) {
+    if (options.stage === "unet" && !options.model) {
+      throw new UsageError(
+        "the U-Net alone needs a trained autoencoder",
+        "give a model folder that has one by --model",
+      );
+    }
     if (!options.data || options.proceduralImages) return;
     for (const key of OF_PROCEDURAL) {
       if (!options[key]) continue;
@@ -192,9 +197,6 @@ export default defineCommand({
   },
   async run(options, context) {
     const { data, stage, views, seed, memory, model, resolution } = options;
-    if (stage === "unet" && !model) {
-      throw new UserError("the U-Net alone needs a trained autoencoder", "give a model folder that has one by --model");
-    }
     const { timestepSampling, emphasis, mean, meanDamage, localise, proceduralForm: forms } = options;
     const slow = isSoftware((await openGpu()).info), batch = slow ? undefined : GPU_BATCH;
     const shown = (side: number) => views ? { seed, count: views, zoom: options.zoom ?? usualZoom(side) } : undefined;

@@ -190,16 +190,19 @@ export default defineCommand({
     "table10 --data mvtec --part wood --seeds 0 --model models/large --out runs/wood-tables",
     "table1 --inception inception.onnx --lpips lpips-vgg.onnx --count 100 --out runs/table1",
   ],
+  judge({ table, seeds, inception, lpips }) {
+    readSeeds(seeds);
+    if (!inception && !lpips && tableSpecs(table).some(({ measure }) => measure === "generation")) {
+      throw new UsageError(
+        "table1 needs --inception and --lpips, two networks as ONNX files",
+        "docs/metrics.md tells how to export them; either one alone gives its column",
+      );
+    }
+  },
   async run(options, context) {
     const { table, data, part, seeds, inception, lpips, ...budget } = options;
     const tables = tableSpecs(table, budget), numbers = readSeeds(seeds);
     if (tables.some(({ measure }) => measure === "generation")) {
-      if (!inception && !lpips) {
-        throw new UsageError(
-          "table1 needs --inception and --lpips, two networks as ONNX files",
-          "docs/metrics.md tells how to export them; either one alone gives its column",
-        );
-      }
       if (!inception) context.log("no --inception: the column IS stays empty");
       if (!lpips) context.log("no --lpips: the column IC-LPIPS stays empty");
     }

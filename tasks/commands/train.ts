@@ -29,6 +29,10 @@ export const tuningRate = (side: number): number => side <= 128 ? 1e-3 : 1e-5;
 /** How often the error counts on a defect where the U-Net is tuned. */
 const EMPHASIS = 5;
 
+/** Whether the parts' surfaces are learned along. */
+const learnsSurface = ({ surface, augmentation }: { surface: boolean; augmentation: string }): boolean =>
+  surface && augmentation !== "official";
+
 export default defineCommand({
   name: "train",
   summary: "Learns how the defects look: an embedding for each kind and one spatial encoder.",
@@ -191,16 +195,14 @@ export default defineCommand({
     memory: { ...shared.memory, changeable: false },
   },
   examples: ["--data photos --out runs/photos", "--data mvtec --part wood --max-train-steps 2000 --out runs/wood"],
-  async run(given, context) {
-    const options = { ...given, trainBatchSize: given.trainBatchSize ?? (given.tune ? TUNED : USUAL).batch };
+  judge(options) {
     if (options.officialBn && options.spatialEncoder !== "official") {
       throw new UsageError(
         "--official-bn goes with --spatial-encoder official",
         "the light encoder has no batch norms",
       );
     }
-    const withSurface = options.surface && options.augmentation !== "official";
-    if (options.tune && !(withSurface && options.maskedLoss)) {
+    if (options.tune && !(learnsSurface(options) && options.maskedLoss)) {
       throw new UsageError(
         "--tune learns the surfaces too, and what a defect's mask says",
         "leave out --no-surface, --no-masked-loss and --augmentation official",
@@ -213,6 +215,10 @@ export default defineCommand({
         "leave out --loss-normalization, --lr-scheduler and --scale-lr",
       );
     }
+  },
+  async run(given, context) {
+    const options = { ...given, trainBatchSize: given.trainBatchSize ?? (given.tune ? TUNED : USUAL).batch };
+    const withSurface = learnsSurface(options);
     using owned = options.tune ? await openTrainableBase(options.model) : undefined;
     const base = owned ?? await openBase(options.model);
     const kinds = openKinds(options, context), samples = await trainingSamples(kinds, context);

@@ -108,6 +108,26 @@ test("flags without effect beside the others", async () => {
   assert.deepEqual(shop.products("few-again"), shop.products("few"));
 });
 
+test("flags that contradict each other are told before a model, data or an adapter is looked for", async () => {
+  const wrong = {
+    "train --official-bn": /--official-bn goes with --spatial-encoder official/,
+    "train --tune --no-surface": /--tune learns the surfaces too/,
+    "train --tune --scale-lr": /--tune has a loss and rates of its own/,
+    "generate-masks": /--source embeddings needs --masks-run/,
+    "inspect patchcore --train-run @nowhere --backbone @nowhere": /both name the network of the features/,
+    "pretrain --stage unet": /the U-Net alone needs a trained autoencoder/,
+    "reproduce table1": /table1 needs --inception and --lpips/,
+    "reproduce table2 --seeds 1,1": /--seeds names 1 twice/,
+  };
+  for (const [line, message] of Object.entries(wrong)) {
+    const model = /^(train|generate)/.test(line) ? "--model @nowhere" : "";
+    const result = await shop.run(`${line} ${model} --data @nowhere --out @run --overwrite`);
+    assertRefused(result, message);
+    assert.equal(result.code, 2, line);
+  }
+  assert.ok(exists(shop.file("run/embeddings.safetensors")));
+});
+
 test("file names are free, and the layout may be plain folders", async () => {
   for (const folder of ["good", "old dent", "masks/old dent"]) {
     Deno.mkdirSync(shop.file("plain", folder), { recursive: true });

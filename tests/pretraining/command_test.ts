@@ -246,7 +246,7 @@ Deno.test("pretrain: the U-Net alone needs a model", async () => {
   const root = await Deno.makeTempDir({ prefix: "pretrain-" });
   try {
     const { code, stderr } = await program(["--stage", "unet", "--out", `${root}/run`]).output();
-    assert.equal(code, 1);
+    assert.equal(code, 2);
     assert.match(new TextDecoder().decode(stderr), /needs a trained autoencoder/);
   } finally {
     await Deno.remove(root, { recursive: true });
