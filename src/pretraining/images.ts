@@ -133,6 +133,7 @@ export interface ViewSettings {
  * @param side in pixels
  * @param views make so many views of the images instead, of each in turn; view i depends on (seed, i) and its image only
  * @param note is told in one line of pictures that are passed over
+ * @param onImage called before each image is read; throw in it to stop
  * @throws UserError where there are none, or one is broken
  */
 export async function folderImages(
@@ -140,6 +141,7 @@ export async function folderImages(
   side: number,
   views?: ViewSettings,
   note?: (line: string) => void,
+  onImage?: () => void,
 ): Promise<TrainingImages> {
   let paths: string[];
   const others: string[] = [];
@@ -157,6 +159,7 @@ export async function folderImages(
   }
   const count = views?.count ?? paths.length, pictures: Uint8Array[] = [];
   for (const [at, path] of paths.entries()) {
+    onImage?.();
     const image = await loadImage(path);
     if (views) {
       for (let i = at; i < count; i += paths.length) {

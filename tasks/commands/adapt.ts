@@ -58,8 +58,10 @@ export default defineCommand({
   ],
   async run(options, context) {
     const { data, seed, views: count, zoom, model = smallModelFolder(), memory } = options;
-    const open = (side: number) =>
-      folderImages(data, side, { seed, count, zoom: zoom ?? usualZoom(side) }, context.log);
+    const open = (side: number) => {
+      const views = { seed, count, zoom: zoom ?? usualZoom(side) };
+      return folderImages(data, side, views, context.log, () => context.signal.throwIfAborted());
+    };
     const unet = { ...options, emaDecay: EMA_DECAY, captionDropout: CAPTION_DROPOUT };
     const whose = "views of the user's";
     context.print(await trainBaseModel({ open, whose }, { seed, model, memory, unet }, context));

@@ -22,6 +22,9 @@ import * as shared from "./shared.ts";
 /** Side of the images where no flag and no trained network gives it. */
 const SIDE = 256, SIDE_SOFTWARE = 128;
 
+/** Patches that are chosen between two looks for Ctrl-C. */
+const LISTEN_EVERY = 32;
+
 export default defineCommand({
   name: "inspect-patchcore",
   summary: "PatchCore, a detector that learns from normal images only, on the real test images.",
@@ -135,9 +138,12 @@ export default defineCommand({
           reading.update(done);
           if (done === normal.length) reading.finish();
         },
-        onPatch: (chosen, wanted) => {
+        onPatch: async (chosen, wanted) => {
           choosing ??= context.progress({ label: `${name}: coreset`, total: wanted, unit: "patch" });
           choosing.update(chosen);
+          if (chosen % LISTEN_EVERY) return;
+          await new Promise((resolve) => setTimeout(resolve)); // lets Ctrl-C in
+          context.signal.throwIfAborted();
         },
       });
       choosing?.finish();

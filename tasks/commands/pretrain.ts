@@ -204,7 +204,7 @@ export default defineCommand({
     const drawn = (side: number, cells: number) => proceduralImages(seed, count, side, { forms, cells });
     const open = async (side: number, cells: number) => {
       if (!data) return drawn(side, cells);
-      const normal = await folderImages(data, side, shown(side), context.log);
+      const normal = await folderImages(data, side, shown(side), context.log, () => context.signal.throwIfAborted());
       return count ? mixedImages(normal, drawn(side, cells)) : normal;
     };
     const own = views ? "views of the user's" : "of the user's";

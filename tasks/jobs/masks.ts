@@ -110,6 +110,7 @@ export async function makeMasks(kinds: readonly Kind[], run: MaskRun, context: C
     };
     let open: { index: number; attempt: number }[] = [];
     for (let index = 0; index < count; index++) {
+      signal.throwIfAborted();
       if (await existsFile(runFolder.file(maskFile(kind, index, format)))) progress.update(++done);
       else if (generator) open.push({ index, attempt: 0 });
       else await keep(index, placedMask({ ...ground, part: part ?? everywhere(side) }, seed, kind.key, index));

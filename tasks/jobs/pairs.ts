@@ -118,6 +118,7 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
       const ground = pool ? undefined : await maskGround(kind, base.side);
       if (colourCheck) tints.set(kind.key, await tintRange(kind));
       for (let index = 0; index < count; index++) {
+        signal.throwIfAborted();
         const there = finished.get(`${kind.key} ${index}`);
         if (there) {
           if (distinct && there.accepted) await similar.read(there, runFolder.path);

@@ -30,6 +30,7 @@ import { Random } from "../../src/random/philox.ts";
 import { openModelFolder } from "../../src/weights/folder.ts";
 import type { Context } from "../command.ts";
 import { openBase, openGpu } from "../device.ts";
+import type { Progress } from "../progress.ts";
 import type { Kind } from "./dataset.ts";
 import { readProduct } from "./files.ts";
 
@@ -164,6 +165,15 @@ export function unmasked(items: readonly InversionItem[]): InversionItem[] {
   return items.map((item) => ({ ...item, latentMask: new Float32Array(item.latentMask.length).fill(1) }));
 }
 
+/** What is done after each latent: it counts, and lets Ctrl-C in. Nothing is kept yet, so that a resumed run begins anew. */
+function afterLatent(progress: Progress, { signal }: Context): () => void {
+  let done = 0;
+  return () => {
+    signal.throwIfAborted();
+    progress.update(++done);
+  };
+}
+
 /** Makes the latents of all augmented views, with progress. `make` is `defectItems` or `maskItems`. */
 export async function encodeViews(
   make: typeof defectItems,
@@ -176,9 +186,8 @@ export async function encodeViews(
   const copies = augmentation === "off" ? 1 : augmentedCopies;
   const total = viewCount(make === maskItems, samples.length, { augmentation, copies, batch });
   const progress = context.progress({ label: "encoding", total, unit });
-  let done = 0;
   const options = { seed, copies, augmentation, latentMask, batch, view };
-  const items = await make(base, samples, options, () => progress.update(++done));
+  const items = await make(base, samples, options, afterLatent(progress, context));
   progress.finish();
   return items;
 }
@@ -206,12 +215,17 @@ export async function encodeSurfaces(
     masks.set(key, items.filter((item) => item.mask && names.has(item.key)).map(({ mask }) => mask!));
     for (let i = 0; i < Math.max(...counts); i++) {
       const path = random.pick(part.good);
-      images.push({ key, load: () => loadImage(path) });
+      images.push({
+        key,
+        load: () => {
+          context.signal.throwIfAborted();
+          return loadImage(path);
+        },
+      });
     }
   }
   const progress = context.progress({ label: "surfaces", total: images.length, unit: "view" });
-  let done = 0;
-  const made = await surfaceItems(base, images, masks, { seed, view }, () => progress.update(++done));
+  const made = await surfaceItems(base, images, masks, { seed, view }, afterLatent(progress, context));
   progress.finish();
   return made;
 }

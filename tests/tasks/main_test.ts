@@ -209,6 +209,17 @@ Deno.test("Ctrl-C saves, exits with 130 and says how to go on; the resumed run g
     assert.deepEqual(contents(parts), contents(whole));
   }));
 
+Deno.test("a run that is stopped before it wrote anything keeps its settings and goes on with --resume", () =>
+  temporary(async (folder) => {
+    const out = join(folder, "early");
+    const early = await interrupt(out, "SIGINT", 1, "--early");
+    assert.equal(early.code, 130, early.err);
+    assert.match(early.err, new RegExp(`stopped; to go on: .* --out ${out} --resume`));
+    assert.deepEqual(Object.keys(contents(out)), ["config.json"]);
+    const rest = await run(COUNTING, ["count", "--out", out, "--resume"]);
+    assert.equal(rest.code, 0, rest.err);
+  }));
+
 Deno.test("a run killed at once, early and late resumes to the same bytes", () =>
   temporary(async (folder) => {
     const whole = join(folder, "whole");

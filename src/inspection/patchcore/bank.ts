@@ -64,15 +64,15 @@ export function projected(vectors: Vectors, seed: number, size = PROJECTED): Vec
  * A greedy coreset: starting from a random vector, again and again the one that is farthest from all chosen ones (Agarwal
  * et al. 2005; k-centre). Of equally far ones the first is taken.
  * @param count how many to choose; fewer where all others repeat chosen ones
- * @param onStep called with the chosen ones so far
+ * @param onStep called with the chosen ones so far; waited for
  * @returns indices in the order in which they were chosen
  */
-export function greedyCoreset(
+export async function greedyCoreset(
   { count: all, size, data }: Vectors,
   count: number,
   seed: number,
-  onStep?: (chosen: number) => void,
-): number[] {
+  onStep?: (chosen: number) => void | Promise<void>,
+): Promise<number[]> {
   const chosen: number[] = [], nearest = new Float64Array(all).fill(Infinity), owner = new Int32Array(all).fill(-1);
   const between: number[] = []; // squared distances of the newest one to those before it
   let next = new Random(seed, "patchcore/start").integer(0, all);
@@ -94,7 +94,7 @@ export function greedyCoreset(
       }
       if (farthest < 0 || nearest[i] > nearest[farthest]) farthest = i;
     }
-    onStep?.(chosen.length);
+    await onStep?.(chosen.length);
     if (nearest[farthest] === 0) break;
     next = farthest;
   }

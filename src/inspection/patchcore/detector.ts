@@ -19,7 +19,7 @@ export interface BankOptions {
   /** Called with the images that were read so far. */
   readonly onImage?: (done: number) => void;
   /** Called with the patches that were chosen so far, of how many. */
-  readonly onPatch?: (chosen: number, wanted: number) => void;
+  readonly onPatch?: (chosen: number, wanted: number) => void | Promise<void>;
 }
 
 /** What an image is told. */
@@ -60,7 +60,7 @@ export class PatchCore {
       onImage?.(index + 1);
     }
     const all = joined(grids), wanted = Math.max(1, Math.min(most, Math.round(share * all.count)));
-    const chosen = greedyCoreset(projected(all, seed), wanted, seed, (count) => onPatch?.(count, wanted));
+    const chosen = await greedyCoreset(projected(all, seed), wanted, seed, (count) => onPatch?.(count, wanted));
     return new PatchCore(source, new MemoryBank(picked(all, chosen)), all.count);
   }
 

@@ -20,9 +20,9 @@ const distance = (a: ArrayLike<number>, b: ArrayLike<number>) =>
 const close = (a: number, b: number, tolerance = 1e-6) =>
   assert.ok(Math.abs(a - b) <= tolerance * Math.max(1, Math.abs(b)), `${a}, not ${b}`);
 
-Deno.test("the coreset takes the farthest vector each time", () => {
+Deno.test("the coreset takes the farthest vector each time", async () => {
   for (const [count, size] of [[1, 3], [40, 2], [60, 37], [33, 130]]) {
-    const all = vectors(count, size), chosen = greedyCoreset(all, 15, 3);
+    const all = vectors(count, size), chosen = await greedyCoreset(all, 15, 3);
     assert.equal(chosen.length, Math.min(15, count));
     for (let n = 1; n < chosen.length; n++) {
       const known = chosen.slice(0, n);
@@ -33,10 +33,19 @@ Deno.test("the coreset takes the farthest vector each time", () => {
   }
 });
 
-Deno.test("the coreset stops where all others repeat what it has", () => {
+Deno.test("the coreset stops where all others repeat what it has, and where its listener throws", async () => {
   const twice = { count: 6, size: 2, data: Float32Array.of(0, 0, 5, 5, 0, 0, 5, 5, 0, 0, 5, 5) };
-  const chosen = greedyCoreset(twice, 6, 1);
+  const chosen = await greedyCoreset(twice, 6, 1);
   assert.deepEqual(chosen.map((i) => row(twice, i)[0]).sort(), [0, 5]);
+  const stop = new AbortController(), seen: number[] = [];
+  const listen = async (chosen: number) => {
+    seen.push(chosen);
+    if (chosen === 2) setTimeout(() => stop.abort(new Error("stopped")));
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    stop.signal.throwIfAborted();
+  };
+  await assert.rejects(greedyCoreset(vectors(40, 2), 15, 3, listen), /stopped/);
+  assert.deepEqual(seen, [1, 2]);
 });
 
 Deno.test("the random projection keeps distances roughly, and leaves short vectors as they are", () => {
