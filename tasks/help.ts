@@ -29,7 +29,7 @@ export function commandHelp(command: AnyCommand, invocation: string): string {
     .map(([key, flag]) => ` ${flag.positional ? wordName(flag) : head(key, flag)}`).join("");
   const lines = [command.summary, "", `Usage: ${invocation}${required} [flags]`, ""];
   if (command.details) lines.push(...wrap(command.details, WIDTH), "");
-  lines.push("Flags:", ...flags.map(([, flag], i) => entry(heads[i], describe(flag), width)));
+  lines.push("Flags:", ...flags.map(([key, flag], i) => entry(heads[i], describe(key, flag), width)));
   if (command.examples.length) lines.push("", "Examples:", ...command.examples.map((e) => `  ${invocation} ${e}`));
   return lines.join("\n");
 }
@@ -40,13 +40,14 @@ function head(key: string, flag: Flag): string {
 }
 
 /** Description, then choices, range, unit and default in one bracket. */
-function describe(flag: Flag): string {
+function describe(key: string, flag: Flag): string {
   const facts: string[] = [];
   if (flag.choices) facts.push(flag.choices.join(" | "));
   if (flag.min !== undefined || flag.max !== undefined) facts.push(rangeText(flag));
   if (flag.unit) facts.push(`in ${flag.unit}`);
   if (flag.type === "list") facts.push("several with commas");
   if (flag.required) facts.push("required");
+  else if (flag.default === true) facts.push(`default true; --no-${kebab(key)} turns it off`);
   else if (flag.default !== undefined && flag.default !== false) facts.push(`default ${flag.default}`);
   else if (flag.otherwise) facts.push(`default: ${flag.otherwise}`);
   return facts.length ? `${flag.description} (${facts.join("; ")})` : flag.description;

@@ -12,6 +12,7 @@ import { resize } from "../../src/data/resize.ts";
 import { UserError } from "../../src/errors.ts";
 import { Random } from "../../src/random/philox.ts";
 import type { Context } from "../command.ts";
+import { plural } from "../progress.ts";
 import { existsFile } from "./files.ts";
 import type { Kind } from "./dataset.ts";
 
@@ -134,7 +135,12 @@ export async function makeMasks(kinds: readonly Kind[], run: MaskRun, context: C
     }
   }
   progress.finish();
-  if (replaced) context.log(`${replaced} masks failed ${run.maxAttempts} times and were placed from real ones instead`);
+  if (replaced) {
+    const were = `${run.maxAttempts} times and ${
+      replaced === 1 ? "was placed from a real one" : "were placed from real ones"
+    }`;
+    context.log(`${plural(replaced, "mask")} failed ${were} instead`);
+  }
 }
 
 function everywhere(side: number): Mask {

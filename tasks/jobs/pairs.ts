@@ -14,6 +14,7 @@ import { defectDescriptor, DUPLICATE, type LabelledImage, seedVariety } from "..
 import { EarlierPairs } from "../../src/inspection/metrics/earlier_pairs.ts";
 import { Random } from "../../src/random/philox.ts";
 import type { Context } from "../command.ts";
+import { plural } from "../progress.ts";
 import { type JsonLines, readJsonLines } from "../run_folder.ts";
 import { type Kind, nameIn } from "./dataset.ts";
 import { existsFile } from "./files.ts";
@@ -108,7 +109,7 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
   const progress = context.progress({ label: "pairs", total, unit: "pair", start });
   using generator = new PairGenerator(base, run.embedding, settings);
   const adapter = adapterName(base.gpu);
-  let done = start, rejected = 0;
+  let done = start;
   const origins = new Map<PairJob, { kind: Kind; source: string; maskSource: string }>();
 
   const similar = new Similar(), tints = new Map<string, TintRange>();
@@ -175,7 +176,6 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
     await runFolder.write(record.mask, await encodeImage(job.mask, format));
     manifest ??= await runFolder.jsonl<ManifestRecord>(MANIFEST);
     manifest.append(record);
-    if (!accepted) rejected++;
     progress.update(++done, `change ${(100 * figures.changeInside).toFixed(0)} %`);
   }
   manifest?.close();
@@ -185,9 +185,12 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
   );
   await runFolder.write(MANIFEST, records.map((record) => `${JSON.stringify(record)}\n`).join(""));
   progress.finish();
+  const rejected = records.filter(({ accepted }) => !accepted).length; // those of earlier calls too
   if (rejected) {
+    const [were, them] = rejected === 1 ? ["was", "it"] : ["were", "them"];
+    const tries = settings.maxAttempts === 1 ? "the only try" : `all of ${settings.maxAttempts} tries`;
     context.log(
-      `${rejected} pairs were refused in all of ${settings.maxAttempts} tries; the manifest marks them "accepted": false`,
+      `${plural(rejected, "pair")} ${were} refused in ${tries}; the manifest marks ${them} "accepted": false`,
     );
   }
   const missing = await missingControls(records, context);

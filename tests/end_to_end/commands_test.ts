@@ -308,12 +308,18 @@ test("generate --parity official: a seed of its own, JPEG, the decoder's picture
 });
 
 test("what --min-change refuses is tried again, then kept and marked", async () => {
-  const common = `${PAIRS} --part weave --count 3 --batch-size 2 --max-attempts 3 --min-changed-share 0`;
-  await shop.good(`${common} --min-change 0.99 --no-quality-gate --out @gate-none`);
+  const ungated = `${PAIRS} --part weave --count 3 --batch-size 2`;
+  const common = `${ungated} --max-attempts 3 --min-changed-share 0`;
+  await shop.good(`${ungated} --no-quality-gate --out @gate-none`);
   assert.ok(manifest("gate-none").every(({ accepted, attempt, refused }) => accepted && !attempt && !refused.length));
   const changes = manifest("gate-none").map(({ figures }) => figures.changeInside).sort((a, b) => a - b);
   const { err } = await shop.good(`${common} --min-change 0.99 --out @gate-all`);
-  assert.match(err, /6 pairs were refused in all of 3 tries/);
+  assert.match(err, /6 pairs were refused in all of 3 tries; the manifest marks them/);
+  const again = await shop.good("generate --out @gate-all --resume");
+  assert.match(again.err, /6 pairs were refused in all of 3 tries/, "those of earlier calls count");
+  await shop.good(`${common} --min-change 0.99 --defect hole --count 1 --max-attempts 1 --out @gate-one`).then(
+    ({ err }) => assert.match(err, /1 pair was refused in the only try; the manifest marks it "accepted": false/),
+  );
   for (const record of manifest("gate-all")) {
     const first = manifest("gate-none").find(({ image }) => image === record.image)!;
     assert.equal(record.accepted, false);
