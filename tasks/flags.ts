@@ -34,6 +34,8 @@ export interface Flag {
    * `true` is any value and `false` none.
    */
   readonly goesWith?: Readonly<Record<string, readonly (string | boolean)[]>>;
+  /** Values of other flags that leave nothing for it to do, where `goesWith` cannot name the others; given beside them it is refused. */
+  readonly idleBeside?: Readonly<Record<string, readonly (string | number)[]>>;
   /** May differ from the saved run when it is resumed: it changes how much is done, never what. */
   readonly changeable?: boolean;
   /** Belongs to this call only: neither in a config file nor saved with the run. */
@@ -299,12 +301,18 @@ export function refuseIdle(flags: Flags, options: Values, given: Values, config:
       const present = typeof values[0] === "boolean" && flags[other].type !== "boolean";
       const value = present ? options[other] !== undefined : options[other];
       if (value === undefined || values.includes(value as string | boolean)) continue; // undefined: the run decides
+      if (value === false && options[key] === false) continue; // off, as what it belongs to
       throw new UsageError(
         `--${kebab(key)} goes ${values[0] === false ? "without" : "with"} ${withValues(other, values)}`,
         `${
           value === false ? `without --${kebab(other)}` : `with ${withValues(other, [value])}`
         } it has no effect: leave it out`,
       );
+    }
+    for (const [other, values] of Object.entries(flags[key].idleBeside ?? {})) {
+      const value = options[other] as string | number;
+      if (!values.includes(value)) continue;
+      throw new UsageError(`--${kebab(key)} has no effect with ${withValues(other, [value])}`, "leave it out");
     }
   }
 }

@@ -66,6 +66,7 @@ export default defineCommand({
       value: "name",
       description: "Which of the embedded parts; doctor lists them.",
       otherwise: PART,
+      goesWith: { all: [false] },
     },
     all: { type: "boolean", description: "Every embedded part.", default: false },
     model: shared.model,

@@ -18,6 +18,12 @@ const PROBES = 2, PROBES_FROM = 32;
 /** What the quality gate asks of a pair: of 360 real defects on the parts' surfaces 5 have less (docs/metrics.md). */
 const MIN_CHANGE = 0.01, MIN_CHANGED_SHARE = 0.1;
 
+/** What guidance of scale 1 leaves without effect. */
+const GUIDED = { idleBeside: { guidanceScale: [1] } } as const;
+
+/** What only the quality gate asks. */
+const GATED = { goesWith: { qualityGate: [true] } } as const;
+
 export default defineCommand({
   name: "generate",
   summary: "Makes image-mask pairs in MVTec layout, with a manifest that makes each one again.",
@@ -92,6 +98,7 @@ export default defineCommand({
         "What guidance leads away from: the empty prompt, or the part's own surface, so that only what makes the " +
         "defect grows.",
       choices: ["surface", "empty"],
+      ...GUIDED,
       otherwise: "surface where the training learned it",
     },
     guidanceBelow: {
@@ -99,6 +106,7 @@ export default defineCommand({
       value: "timestep",
       description:
         "Guide below this timestep only, of 1000. Guidance above brings foreign colours; shapes and strength come from below.",
+      ...GUIDED,
       otherwise: "at every timestep; 600 where the training tuned the U-Net",
       min: 1,
       max: 1000,
@@ -149,11 +157,13 @@ export default defineCommand({
       type: "boolean",
       description:
         "Quality gate: refuse a defect whose colour, against what surrounds it, no training pair comes near.",
+      ...GATED,
       default: true,
     },
     maxAttempts: {
       type: "integer",
       description: "Tries for a pair that the gate refuses, before the best of them is kept and marked as refused.",
+      ...GATED,
       default: 3,
       min: 1,
       max: 100,
@@ -178,6 +188,7 @@ export default defineCommand({
     minChange: {
       type: "number",
       description: "Quality gate: least mean change inside the mask, 0 to 1. 0 asks for none.",
+      ...GATED,
       default: MIN_CHANGE,
       min: 0,
       max: 1,
@@ -185,6 +196,7 @@ export default defineCommand({
     minChangedShare: {
       type: "number",
       description: "Quality gate: least share of the mask whose pixels visibly change (by 8 of 255). 0 asks for none.",
+      ...GATED,
       default: MIN_CHANGED_SHARE,
       min: 0,
       max: 1,

@@ -9,6 +9,9 @@ import { fitGenerationTo, jobBudget } from "../jobs/memory.ts";
 import { readEmbedding } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
 
+/** What only sampled masks have. */
+const SAMPLED = { goesWith: { source: ["embeddings"] } } as const;
+
 export default defineCommand({
   name: "generate-masks",
   summary: "Makes new masks, filtered, to the count asked for.",
@@ -27,6 +30,7 @@ export default defineCommand({
       type: "string",
       value: "folder",
       description: "Run folder of train-masks; needed for --source embeddings.",
+      ...SAMPLED,
     },
     data: shared.data,
     model: shared.model,
@@ -61,13 +65,14 @@ export default defineCommand({
       changeable: true,
     },
     batchSize: shared.batchSize,
-    steps: shared.steps(50),
-    sampler: shared.sampler,
-    eta: shared.eta,
-    guidanceScale: shared.guidanceScale(5),
+    steps: { ...shared.steps(50), ...SAMPLED },
+    sampler: { ...shared.sampler, ...SAMPLED },
+    eta: { ...shared.eta, goesWith: { ...SAMPLED.goesWith, ...shared.eta.goesWith } },
+    guidanceScale: { ...shared.guidanceScale(5), ...SAMPLED },
     threshold: {
       type: "number",
       description: "Brightness above which a pixel of a sampled mask is defect.",
+      ...SAMPLED,
       default: 0.5,
       min: 0,
       max: 1,
@@ -102,11 +107,12 @@ export default defineCommand({
     maxAttempts: {
       type: "integer",
       description: "Tries for a mask that is rejected, before a real one is moved and rotated in its place.",
+      ...SAMPLED,
       default: 12,
       min: 1,
       max: 1000,
     },
-    emptyMasks: shared.emptyMasks,
+    emptyMasks: { ...shared.emptyMasks, ...SAMPLED },
     onPart: {
       type: "boolean",
       description: "Reject masks that lie mostly beside the part, judged by the normal images.",

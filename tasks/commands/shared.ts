@@ -117,10 +117,25 @@ export const initializer = {
   default: "word",
 } as const satisfies Flag;
 
+/** Where embeddings start from copies of a word alone. */
+const FROM_WORD = { goesWith: { initializer: ["word"] } } as const;
+
+/** The word that they start from. */
+export function initializerToken(word: string) {
+  return {
+    type: "string",
+    value: "word",
+    description: "Word of the model's vocabulary from which the embeddings start.",
+    ...FROM_WORD,
+    default: word,
+  } as const satisfies Flag;
+}
+
 /** How far apart the tokens start. */
 export const initializerNoise = {
   type: "number",
   description: "Standard deviation of the noise that keeps the tokens, all copies of one word, apart at the start.",
+  ...FROM_WORD,
   default: 0.02,
   min: 0,
   max: 1,
@@ -291,7 +306,7 @@ export function steps(count: number) {
     description: "Sampling steps for one image; more is slower and finer.",
     default: count,
     min: 1,
-    max: 1000,
+    max: 999, // as many as a schedule of 1,000 timesteps has after its first
   } as const satisfies Flag;
 }
 

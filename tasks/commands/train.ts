@@ -113,6 +113,7 @@ export default defineCommand({
       type: "string",
       description:
         "The light spatial encoder starts from the model folder's, where it has one that fits, or at random.",
+      goesWith: { spatialEncoder: ["light"] },
       choices: ["model", "random"],
       default: "model",
     },
@@ -124,12 +125,7 @@ export default defineCommand({
       default: false,
     },
     initializer: shared.initializer,
-    initializerToken: {
-      type: "string",
-      value: "word",
-      description: "Word of the model's vocabulary from which the embeddings start.",
-      default: "defect",
-    },
+    initializerToken: shared.initializerToken("defect"),
     initializerNoise: shared.initializerNoise,
     maskedLoss: {
       type: "boolean",
@@ -177,6 +173,7 @@ export default defineCommand({
       type: "integer",
       unit: "images",
       description: "Validation pictures for each kind of defect.",
+      idleBeside: { validationSteps: [0] },
       default: 2,
       min: 1,
       max: 64,

@@ -55,12 +55,7 @@ export default defineCommand({
     },
     numVectors: shared.numVectors(4),
     initializer: shared.initializer,
-    initializerToken: {
-      type: "string",
-      value: "word",
-      description: "Word of the model's vocabulary from which the embeddings start.",
-      default: "mask",
-    },
+    initializerToken: shared.initializerToken("mask"),
     initializerNoise: shared.initializerNoise,
     augmentation: {
       type: "string",

@@ -71,7 +71,7 @@ test("--tune with what it cannot learn from is wrong usage", async () => {
 });
 
 test("the official code cannot take what belongs to a tuned U-Net", async () => {
-  await shop.good(`${TRAIN} --max-train-steps 1 --spatial-encoder official --validation-steps 0 --out @official`);
+  await shop.good(`${TRAIN} --max-train-steps 1 --spatial-encoder official --out @official`);
   const { code, err } = await shop.run("import --from @official --to official --out @exported");
   assert.equal(code, 1, err);
   assert.match(err, /belongs to a U-Net that was tuned/);

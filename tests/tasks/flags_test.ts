@@ -131,6 +131,9 @@ Deno.test("refuseIdle() refuses what was asked for in vain, and lets pass what a
     views: { type: "integer", description: "v" },
     zoom: { type: "number", description: "z", goesWith: { views: [true] } },
     whole: { type: "boolean", description: "w", default: false, goesWith: { views: [false] } },
+    gate: { type: "boolean", description: "g", default: true },
+    colours: { type: "boolean", description: "c", default: true, goesWith: { gate: [true] } },
+    below: { type: "integer", description: "b", idleBeside: { views: [1, 2] } },
   } as const satisfies Flags;
   const judge = (line: string, config = {}) => {
     const given = parseFlags(table, line.split(" ").filter(Boolean));
@@ -147,6 +150,10 @@ Deno.test("refuseIdle() refuses what was asked for in vain, and lets pass what a
   judge("--zoom 2 --views 5");
   refused(() => judge("--whole --views 5"), /^--whole goes without --views$/, /^with --views it/);
   judge("--whole");
+  refused(() => judge("--no-gate --colours"), /^--colours goes with --gate$/, /^without --gate/);
+  judge("--no-gate --no-colours"); // both are off
+  refused(() => judge("--below 9 --views 2"), /^--below has no effect with --views 2$/, /^leave it out$/);
+  for (const line of ["--below 9", "--below 9 --views 3", "--views 1"]) judge(line);
   refused(() => judge("--levels 2 --tune"), /^--levels goes without --tune$/, /^with --tune it/);
   for (
     const line of ["--eta 0", "--network b --order listing", "--order listing", "--tune --rate 2", "--levels 2", ""]
@@ -177,6 +184,12 @@ Deno.test("every command's table is sound and its help shows every flag", () => 
         const known = typeof values[0] === "boolean" ? [true, false] : choices!;
         for (const value of values) assert.ok(known.includes(value as never), `${label} goes with --${other} ${value}`);
       }
+      for (const [other, values] of Object.entries(flag.idleBeside ?? {})) {
+        const { type, min = 0 } = (command.flags as Flags)[other];
+        assert.ok(type === "integer" || type === "number", `${label} beside --${other}: goesWith can say it`);
+        assert.ok(values.every((value) => Number(value) >= min), label);
+      }
+      if (flag.default === true) assert.ok(help.includes(`--no-${kebab(key)}`), label);
       if (flag.default !== undefined) {
         const saved = { [kebab(key)]: flag.default };
         if (!flag.transient) {
@@ -189,6 +202,49 @@ Deno.test("every command's table is sound and its help shows every flag", () => 
       parseFlags({ ...command.flags, out: { type: "string", description: "" } }, example.split(" ").filter(Boolean));
     }
   }
+});
+
+Deno.test("flags of the commands that have no effect beside others are refused", () => {
+  const judge = (line: string) => {
+    const [name, ...words] = line.split(" "), { flags } = commands.find((command) => command.name === name)!;
+    const given = parseFlags(flags, words), needed = { data: "d", trainRun: "t" };
+    refuseIdle(flags, complete(flags as Flags, needed, given), given);
+  };
+  const idle: Record<string, string> = {
+    "demo --all --part wood": "--part goes without --all",
+    "train --initializer random --initializer-token rust": "--initializer-token goes with --initializer word",
+    "train-masks --initializer random --initializer-noise 0": "--initializer-noise goes with --initializer word",
+    "train --spatial-encoder official --spatial-init model": "--spatial-init goes with --spatial-encoder light",
+    "train --parity official --spatial-init random": "--spatial-init goes with --spatial-encoder light",
+    "train --validation-steps 0 --num-validation-images 2":
+      "--num-validation-images has no effect with --validation-steps 0",
+    "generate --no-quality-gate --max-attempts 2": "--max-attempts goes with --quality-gate",
+    "generate --no-quality-gate --min-change 0": "--min-change goes with --quality-gate",
+    "generate --no-quality-gate --min-changed-share 0": "--min-changed-share goes with --quality-gate",
+    "generate --no-quality-gate --colour-check": "--colour-check goes with --quality-gate",
+    "generate --guidance-scale 1 --guide-from empty": "--guide-from has no effect with --guidance-scale 1",
+    "generate --parity official --guidance-below 600": "--guidance-below has no effect with --guidance-scale 1",
+    "generate-masks --source real --guidance-scale 3": "--guidance-scale goes with --source embeddings",
+    "generate-masks --source real --steps 20": "--steps goes with --source embeddings",
+    "generate-masks --source real --eta 1": "--eta goes with --source embeddings",
+    "generate-masks --source real --masks-run m": "--masks-run goes with --source embeddings",
+  };
+  for (const [line, message] of Object.entries(idle)) {
+    refused(() => judge(line), new RegExp(`^${message}$`), /leave it out$/);
+  }
+  for (
+    const line of [
+      "demo --part wood",
+      "train --initializer-token rust --spatial-init random --num-validation-images 2",
+      "train --parity official --initializer-token rust",
+      "generate --no-quality-gate --no-colour-check",
+      "generate --guidance-below 600 --guide-from empty --max-attempts 2 --min-change 0",
+      "generate --parity official --guidance-scale 2 --guide-from surface",
+      "generate-masks --source real --max-border 1 --batch-size 2",
+      "generate-masks --masks-run m --steps 999",
+    ]
+  ) judge(line);
+  refused(() => judge("generate --steps 1000"), /^--steps is 1 to 999, not 1000$/);
 });
 
 Deno.test("defineCommand() gives run the types of its table", () => {
