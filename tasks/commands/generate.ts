@@ -46,7 +46,8 @@ export default defineCommand({
     masks: {
       type: "string",
       value: "folder",
-      description: "Masks to draw defects into: the run folder of generate-masks, or <part>/<defect>/*.png.",
+      description:
+        "Masks to draw defects into: the run folder of generate-masks, or <part>/<defect>/*.png of the images' shape.",
       otherwise: "the real training masks, cropped, moved and rotated",
     },
     emptyMasks: shared.emptyMasks,

@@ -17,7 +17,7 @@ import type { Context } from "../command.ts";
 import { plural } from "../progress.ts";
 import { type JsonLines, readJsonLines } from "../run_folder.ts";
 import { type Kind, nameIn } from "./dataset.ts";
-import { existsFile } from "./files.ts";
+import { existsFile, readJson } from "./files.ts";
 import { maskGround, placedMask } from "./masks.ts";
 import { summarisePairs } from "./pair_summary.ts";
 
@@ -103,6 +103,9 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
       "choose another --out for the new ones, or --overwrite",
     );
   }
+  // Whatever shape an image has, generate-masks makes squares of its model's side, which may be another model.
+  const origin = run.masks && await readJson<{ command?: string }>(`${run.masks}/config.json`);
+  const sampled = origin && origin.command === "generate-masks";
   const finished = new Map(before.map((r) => [`${r.part}+${r.defect} ${r.index}`, r]));
   let manifest: JsonLines<ManifestRecord> | undefined; // opened once there is something to write
   const start = before.length, total = count * kinds.length;
@@ -131,6 +134,9 @@ export async function makePairs(kinds: readonly Kind[], run: PairRun, context: C
         const drawn = maskPath
           ? await readMask(maskPath, run.emptyMasks)
           : placedMask(ground!, settings.seed, kind.key, index);
+        if (maskPath && !isSquare(drawn, sampled ? drawn.width : base.side)) {
+          requireShape(maskPath, drawn, path, source);
+        }
         const job = { index, key: kind.key, source, mask: fit(drawn, source) };
         const maskSource = maskPath ? nameIn(run.masks!, maskPath) : "placed";
         origins.set(job, { kind, source: nameIn(run.data, path), maskSource });
@@ -365,7 +371,27 @@ export async function readMask(path: string, empty = false): Promise<Mask> {
   return mask;
 }
 
+/** In pixels. */
+type Size = Readonly<Record<"width" | "height", number>>;
+
+const isSquare = ({ width, height }: Size, side: number) => width === side && height === side;
+
+/**
+ * Refuses a mask that the image's size would distort: it has the image's size, or its shape within the rounding of whole pixels.
+ * @param path of the mask
+ * @param imagePath of the image
+ * @throws UserError for another shape
+ */
+function requireShape(path: string, mask: Size, imagePath: string, image: Size): void {
+  const off = Math.abs(mask.width * image.height - mask.height * image.width);
+  if (off <= Math.max(image.width, image.height)) return; // one pixel of the mask's shorter side
+  throw new UserError(
+    `${path}: the mask has ${mask.width}×${mask.height} pixels, the image ${imagePath} ${image.width}×${image.height}`,
+    "stretched, it would label another shape: give masks of the images' size, or those of generate-masks",
+  );
+}
+
 /** A mask at an image's size. */
-export function fit(mask: Mask, { width, height }: { width: number; height: number }): Mask {
+export function fit(mask: Mask, { width, height }: Size): Mask {
   return mask.width === width && mask.height === height ? mask : resizeMask(mask, width, height);
 }

@@ -93,11 +93,36 @@ test("data sets that cannot be learnt from", async () => {
   await refused(`${TRAIN} ${bad}`, /plate: no good images/);
 });
 
+test("masks of another shape than the image, which would be stretched into another defect", async () => {
+  const given = (name: string, width: number, height: number) => {
+    Deno.mkdirSync(shop.file(name, "plate/dent"), { recursive: true });
+    const data = new Uint8Array(width * height).fill(1, Math.floor(width * height / 3), Math.ceil(width * height / 2));
+    savePng(shop.file(name, "plate/dent/0.png"), { width, height, channels: 1, data });
+    return `${PAIRS} --data @data --defect dent --count 1 --masks @${name}`;
+  };
+  for (const [width, height] of [[500, 20], [36, 40], [64, 64], [40, 30]]) {
+    const sizes = new RegExp(
+      `masks-${width}/plate/dent/0\\.png: the mask has ${width}×${height} pixels, the image .*/plate/train/good/00\\d\\.png 40×36$`,
+    );
+    await refused(given(`masks-${width}`, width, height), sizes);
+  }
+  // The model's own size, the image's, and its shape in whole pixels.
+  for (const [width, height] of [[32, 32], [40, 36], [400, 360], [27, 24]]) {
+    await shop.good(`${given(`fit-${width}`, width, height)} --out @fit-${width}-pairs`);
+  }
+  // generate-masks with a model of another side.
+  const line = given("larger", 64, 64);
+  Deno.writeTextFileSync(shop.file("larger/config.json"), JSON.stringify({ command: "generate-masks" }));
+  await shop.good(`${line} --out @larger-pairs`);
+});
+
 test("flags without effect beside the others", async () => {
   await refused(`${TRAIN} --data @data --window whole --zoom 2`, /--zoom goes with --window mask/);
   await refused(`${TRAIN} --data @data --parity official --zoom 2`, /--zoom goes with --window mask/);
   await refused(`${TRAIN} --data @data --unet-learning-rate 1`, /--unet-learning-rate goes with --tune/);
   await refused(`${PAIRS} --data @data --sampler dpm++2m --eta 0.5`, /--eta goes with --sampler ddim/);
+  await refused(`${PAIRS} --data @data --no-quality-gate --max-attempts 2`, /--max-attempts goes with --quality-gate/);
+  await refused("demo --all --part nowhere", /--part goes without --all/);
   Deno.writeTextFileSync(shop.file("idle.json"), JSON.stringify({ sampler: "dpm++sde", eta: 0.5 }));
   await refused(`${PAIRS} --data @data --config @idle.json`, /--eta goes with --sampler ddim/);
   await shop.good(`${TRAIN} --data @data --part plate --window whole --out @whole-run`);
