@@ -141,8 +141,13 @@ function pairsOf(images: string[], maskFolder: string | undefined, label: string
       "put a black and white <name>_mask.png for each <name> into ground_truth/<defect>",
     );
   }
+  const taken = new Map<string, string>();
   return own.map((image) => {
-    const stem = stemOf(basename(image)), mask = masks.get(stem);
+    const stem = stemOf(basename(image)), mask = masks.get(stem), other = taken.get(stem);
+    if (other) {
+      throw new UserError(`${other} and ${basename(image)} would share one mask`, "give them names of their own");
+    }
+    taken.set(stem, image);
     if (!mask) {
       const names = maskFolder ? `${stem}_mask.png or ${stem}.png` : `${stem}_mask.png`;
       throw new UserError(`${image}: no mask`, `expected ${names} in ${maskFolder ?? label}`);

@@ -113,6 +113,12 @@ Deno.test("data set: free names are sorted by number, pairs found by stem whatev
     ]);
   }));
 
+Deno.test("data set: two images of one name, which would share a mask and part at the split, are refused", () =>
+  withFiles([...mvtec("", 4), "test/crack/002.bmp"], (root) => {
+    refused(root, /crack\/002\.bmp and 002\.png would share one mask$/);
+    assert.equal(scanDataset(root, { goodOnly: true }).length, 1);
+  }));
+
 Deno.test("data set: masks may lie beside the images", () =>
   withFiles(["good/0.png", ..."012".split("").flatMap((n) => [`dent/${n}.png`, `dent/${n}_mask.png`])], (root) => {
     const [{ defects: [dent] }] = scanDataset(root);
