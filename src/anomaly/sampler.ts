@@ -158,7 +158,8 @@ export class Sampler implements Disposable {
     this.#state.x.write(noise());
     this.#state.z0.write(background);
     this.#state.mask.write(latentMask);
-    this.#state.clean?.write(new Float32Array(batch * latentSize));
+    // No x̂₀ yet: beside the normal image itself nothing is less noticeable than the rest, and all weights are 1.
+    this.#state.clean?.write(reweighting === "paper" ? background : new Float32Array(batch * latentSize));
     this.#state.columns.write(learnedColumns(columns, length, learned, reweighting === "official"));
     for (const { t, aBar, coefficients } of samplingSteps(schedule, sampler, steps, eta)) {
       const signal = Math.sqrt(aBar);

@@ -11,15 +11,17 @@ import type { SamplerKind } from "../diffusion/sampling.ts";
 import type { Tensor } from "../graph/tensor.ts";
 import { filled, input, Variable } from "../graph/variable.ts";
 import { insertLearned, textTower } from "../models/text_tower.ts";
-import { type Context, contextKeys, transformers, unet } from "../models/unet.ts";
+import { type Context, contextKeys, type Reweighting, transformers, unet } from "../models/unet.ts";
 import type { Parameters } from "../nn/parameters.ts";
 import { downsamplingFactor, type ModelConfig, type UnetConfig } from "../weights/config.ts";
 import { maskTokens, type SpatialConfig } from "./embedding.ts";
+import { paperWeights } from "./paper_weights.ts";
 import type { GuideFrom } from "./surface.ts";
 
 /**
- * What happens to the learned tokens' attention: nothing, re-weighting by the official code or by the paper's Eq. 7 (method:
- * see ARCHITECTURE.md), or replacement by the mask (Prompt-to-Prompt, the baseline of the paper's Table 9).
+ * What happens to the learned tokens' attention: nothing, re-weighting as the official code does it or by the paper's Eq. 7 (what
+ * of it, and why: docs/parity.md, "Re-weighting by the paper's text"), or replacement by the mask (Prompt-to-Prompt, the baseline
+ * of the paper's Table 9).
  */
 export type ReweightingForm = "off" | "official" | "paper" | "replace";
 
@@ -56,9 +58,13 @@ export interface BlendedStep {
       readonly columns: Tensor;
     }
     & ({
-      readonly form: "official" | "paper";
+      readonly form: "official";
       /** Half-width of the mask's dilation at this time, u32 [1]. */
       readonly halfWidth: Tensor;
+    } | {
+      readonly form: "paper";
+      /** x̂₀ of the step before [B, h, w, C]; in the first, which has none, z0: a map of ones. */
+      readonly clean: Tensor;
     } | {
       readonly form: "replace";
       /** How many columns are learned. */
@@ -66,7 +72,19 @@ export interface BlendedStep {
     });
 }
 
-/** One step: blend with the noised background, predict ε, go on to x_{t−1}; with DPM-Solver++ also the x̂₀ to carry on. */
+/** The weights of a step's attention and what they multiply; `mask` is where this step draws. */
+function weighting({ x, z0, reweighting }: BlendedStep, mask: Tensor): Pick<Reweighting, "map" | "mode"> | undefined {
+  switch (reweighting?.form) {
+    case "official": // compares the latent before blending with the clean background
+      return { map: reweightingMap(x, z0, mask, { form: "official" }), mode: "logits" };
+    case "paper":
+      return { map: paperWeights(reweighting.clean, z0, mask), mode: "probabilities" };
+    case "replace":
+      return { map: mask, mode: { share: 1 / reweighting.learned } };
+  }
+}
+
+/** One step: blend with the noised background, predict ε, go on to x_{t−1}; the x̂₀ to carry on where the next step asks for it. */
 export function blendedStep(
   config: UnetConfig,
   p: Parameters,
@@ -74,17 +92,10 @@ export function blendedStep(
 ): { readonly next: Tensor; readonly clean?: Tensor } {
   const scalar = (i: number) => slice(s.coefficients, 0, i, i + 1);
   const { x, z0, reweighting } = s;
-  const replaced = reweighting?.form === "replace";
-  const mask = reweighting && !replaced ? dilate(s.mask, reweighting.halfWidth) : s.mask;
+  const mask = reweighting?.form === "official" ? dilate(s.mask, reweighting.halfWidth) : s.mask;
   const background = add(mul(z0, scalar(0)), mul(s.backgroundNoise, scalar(1)));
   const blended = add(background, mul(sub(x, background), mask)); // x·M + y_t·(1 − M)
-  // The map compares the latent before blending with the clean background: the official code's order.
-  const map = replaced ? mask : reweighting && reweightingMap(x, z0, mask, { form: reweighting.form });
-  const mode = replaced
-    ? { share: 1 / reweighting.learned }
-    : reweighting?.form === "paper"
-    ? "probabilities" as const
-    : "logits" as const;
+  const weights = weighting(s, mask);
   const twice = (t: Tensor, other: Tensor = t) => (s.guided ? concat([t, other], 0) : t);
   const eps = unet(
     config,
@@ -92,21 +103,27 @@ export function blendedStep(
     twice(blended),
     s.timeEmbedding,
     s.context,
-    map && {
-      map: twice(map, filled(map.shape, 1)),
+    weights && {
+      map: twice(weights.map, filled(weights.map.shape, 1)),
       columns: twice(reweighting!.columns, filled(reweighting!.columns.shape, 0)),
-      mode,
+      mode: weights.mode,
     },
     s.outside && { mask: twice(s.mask), context: s.outside },
   );
   const batch = x.shape[0];
   const conditional = s.guided ? slice(eps, 0, 0, batch) : eps;
   const guidedEps = s.guided ? guide(conditional, slice(eps, 0, batch, 2 * batch), scalar(5)) : conditional;
-  const clean = s.sampler === "dpm++2m"
+  const clean = keepsClean(s.sampler, reweighting?.form)
     ? mul(sub(blended, mul(guidedEps, scalar(1))), scalar(6)) // x̂₀ = (x − √(1−ᾱ)·ε)/√ᾱ
     : undefined;
-  const next = add(add(mul(blended, scalar(2)), mul(clean ?? guidedEps, scalar(3))), mul(s.carried, scalar(4)));
+  const predicted = s.sampler === "dpm++2m" ? clean! : guidedEps;
+  const next = add(add(mul(blended, scalar(2)), mul(predicted, scalar(3))), mul(s.carried, scalar(4)));
   return { next, clean };
+}
+
+/** Whether a step's x̂₀ is asked for in the next one. */
+function keepsClean(sampler?: SamplerKind, reweighting?: ReweightingForm): boolean {
+  return sampler === "dpm++2m" || reweighting === "paper";
 }
 
 /** ε_u + g·(ε_c − ε_u) (Ho & Salimans 2022). */
@@ -149,7 +166,7 @@ export interface SamplerState {
   readonly z0: Variable;
   readonly mask: Variable;
   readonly columns: Variable;
-  /** DPM-Solver++: x̂₀ of the step before. */
+  /** x̂₀ of the step before, for DPM-Solver++(2M) and for the paper's re-weighting. */
   readonly clean?: Variable;
   /** Keys and values of every cross-attention. */
   readonly keys: StoredKeys;
@@ -161,7 +178,8 @@ export interface SamplerState {
 type StoredKeys = ReadonlyMap<string, { readonly k: Variable; readonly v: Variable }>;
 
 /** Zeros for a batch. */
-export function samplerState(config: ModelConfig, { batch, guidance, sampler, regions }: SamplerSizes): SamplerState {
+export function samplerState(config: ModelConfig, sizes: SamplerSizes): SamplerState {
+  const { batch, guidance, sampler, reweighting, regions } = sizes;
   const side = config.resolution / downsamplingFactor(config.autoencoder), channels = config.autoencoder.embedDim;
   const length = config.text.maxLength, all = rows(batch, guidance);
   const storedKeys = (where: string): StoredKeys =>
@@ -176,7 +194,7 @@ export function samplerState(config: ModelConfig, { batch, guidance, sampler, re
     z0: Variable.zeros("z0", [batch, side, side, channels]),
     mask: Variable.zeros("mask", [batch, side, side, 1]),
     columns: Variable.zeros("columns", [batch, length]),
-    clean: sampler === "dpm++2m" ? Variable.zeros("clean", [batch, side, side, channels]) : undefined,
+    clean: keepsClean(sampler, reweighting) ? Variable.zeros("clean", [batch, side, side, channels]) : undefined,
     keys: storedKeys(""),
     outside: regions ? storedKeys("outside.") : undefined,
   };
@@ -250,7 +268,7 @@ export function stepEffects(
     z0: z0.tensor,
     mask: mask.tensor,
     backgroundNoise: input("backgroundNoise", x.shape),
-    carried: clean?.tensor ?? input("stepNoise", x.shape),
+    carried: sampler === "dpm++2m" ? clean!.tensor : input("stepNoise", x.shape),
     coefficients: input("coefficients", [7]),
     timeEmbedding: input("time", [rows(batch, guidance), config.unet.modelChannels]),
     context: onDevice(keys),
@@ -261,6 +279,8 @@ export function stepEffects(
       ? undefined
       : reweighting === "replace"
       ? { form: reweighting, columns: columns.tensor, learned: tokens + (spatial?.tokens ?? 0) }
+      : reweighting === "paper"
+      ? { form: reweighting, columns: columns.tensor, clean: clean!.tensor }
       : { form: reweighting, columns: columns.tensor, halfWidth: input("halfWidth", [1], "u32") },
   });
   return [assign(x, step.next), ...clean ? [assign(clean, step.clean!)] : []];

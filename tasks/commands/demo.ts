@@ -95,8 +95,8 @@ export default defineCommand({
     reweighting: {
       type: "string",
       description:
-        "Adaptive attention re-weighting: none, as the official code, or as the paper's equation 7. With the small " +
-        "model it brings colours that no training pair has.",
+        "Adaptive attention re-weighting: none, as the official code, or by the paper's equation 7 (docs/parity.md). With " +
+        "the small model the official code's brings colours that no training pair has.",
       choices: ["off", "official", "paper"],
       default: "off",
     },

@@ -114,7 +114,9 @@ export default defineCommand({
     },
     reweighting: {
       type: "string",
-      description: "Adaptive attention re-weighting: none, as the official code, or as the paper's equation 7.",
+      description:
+        "Adaptive attention re-weighting: none, as the official code, or by the paper's equation 7, with what its " +
+        "text leaves open as in docs/parity.md.",
       choices: ["off", "official", "paper"],
       otherwise: "official; off where the training tuned the U-Net, whose defects are strong enough without",
     },

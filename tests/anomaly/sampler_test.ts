@@ -118,3 +118,48 @@ Deno.test({
     }
   },
 });
+
+Deno.test({
+  name:
+    "sampler: the paper's re-weighting acts from the second step on, and is of the job alone, whatever was sampled before",
+  sanitizeResources: false,
+  async fn() {
+    const folder = Deno.makeTempDirSync();
+    try {
+      writeTinyModel(folder);
+      using base = new BaseModel(gpu, folder, "f32");
+      const width = base.config.text.width, tokens = new Random(1, "tokens").normals(2 * width);
+      const embedding = { keys: ["a+b"], tokens: 2, width, table: tokens, model: base.sha256 };
+      const background = new Random(2, "background").normals(base.latentSize);
+      const latentMask = Float32Array.from(
+        { length: base.latentSide ** 2 },
+        (_, i) => (i % base.latentSide < 4 ? 1 : 0),
+      );
+      const prompt = base.prompt("a photo of a *");
+      const job = (index: number) => (
+        { stream: "pair/a+b", index, attempt: 0, prompt, tokens, latentMask, background }
+      );
+      const settings = { batch: 1, eta: 1, guidance: 2, seed: 3 } as const;
+      for (const sampler of ["ddim", "dpm++2m"] as const) {
+        const sample = async (reweighting: "off" | "paper", steps: number) => {
+          using program = new Sampler(base, embedding, { ...settings, sampler, reweighting, steps });
+          return (await program.sample([job(5)]))[0];
+        };
+        assertClose(await sample("paper", 1), await sample("off", 1), 1e-5, `${sampler}: one step`);
+        const paper = await sample("paper", 4);
+        assert.ok(relativeL2(paper, await sample("off", 4)) > 1e-5, `${sampler}: four steps`);
+        using program = new Sampler(base, embedding, {
+          ...settings,
+          batch: 2,
+          sampler,
+          reweighting: "paper",
+          steps: 4,
+        });
+        await program.sample([job(7), job(8)]);
+        assert.deepEqual((await program.sample([job(9), job(5)]))[1], paper);
+      }
+    } finally {
+      Deno.removeSync(folder, { recursive: true });
+    }
+  },
+});

@@ -109,3 +109,18 @@ export function paperWeightMap(delta: NDArray, mask: NDArray, options: PaperWeig
     return Math.min(Math.max(counts(i) ? area[b] * value / total[b] : 1, limits[0]), limits[1]);
   });
 }
+
+/**
+ * The paper's form as sampling uses it: δ of latents inside the mask as it is, and for a temperature each image's largest
+ * 1 ∕ δ, so that no weight depends on the unit of δ.
+ * clean: x̂₀, and z0 [B, H, W, C], mask [B, H, W, 1] → [B, H, W, 1].
+ */
+export function paperWeightsOfLatents(clean: NDArray, z0: NDArray, mask: NDArray): NDArray {
+  const delta = maskedDistance(clean, z0, mask), pixels = mask.data.length / mask.shape[0];
+  const least = new Float64Array(mask.shape[0]).fill(Infinity);
+  delta.data.forEach((d, i) => {
+    const b = Math.floor(i / pixels);
+    if (d > 0) least[b] = Math.min(least[b], d);
+  });
+  return paperWeightMap(map(delta, (d, i) => d > 0 ? d / least[Math.floor(i / pixels)] : 0), mask);
+}

@@ -7,6 +7,7 @@ import {
   dilationHalfWidth,
   officialWeightMap,
   paperWeightMap,
+  paperWeightsOfLatents,
   weightMapOfDistance,
 } from "../reference/reweighting.ts";
 import { permuteForward } from "../reference/shape.ts";
@@ -50,6 +51,19 @@ Deno.test("paper: weights inside average to 1, the most normal pixel weighs most
   const delta = uniforms([2, 4, 4, 1], "delta", 0.1, 1), all = ndarray([2, 4, 4, 1], 1);
   assertClose(paperWeightMap(delta, all, { temperature: 1e9 }), all, 1e-6);
   assertClose(paperWeightMap(delta, map(all, () => 0)), all, 0);
+});
+
+Deno.test("paper, of latents: known answers, the same in any unit, within e of 1, and 1 where nothing differs", () => {
+  const z0 = line(0, 0, 0, 0), mask = line(1, 1, 1, 0);
+  const clean = line(1, -Math.SQRT2, 2, 9); // δ = 1, 2, 4
+  const e = [1, 0.5, 0.25].map(Math.exp), sum = e[0] + e[1] + e[2], wanted = line(...e.map((v) => 3 * v / sum), 1);
+  assertClose(paperWeightsOfLatents(clean, z0, mask), wanted, 1e-14);
+  assertClose(paperWeightsOfLatents(map(clean, (v) => 1e-4 * v), z0, mask), wanted, 1e-12);
+  assertClose(paperWeightsOfLatents(z0, z0, mask), line(1, 1, 1, 1), 0);
+  const all = ndarray([2, 16, 16, 1], 1), shape = [2, 16, 16, 4];
+  const { data } = paperWeightsOfLatents(normals(shape, "clean"), normals(shape, "z0"), all);
+  assert.ok(data.every((w) => w > 1 / Math.E && w < Math.E));
+  assert.ok(Math.abs(data.reduce((total, w) => total + w, 0) - 512) < 1e-10, "weights average to 1");
 });
 
 Deno.test("official: the dilated mask and the weights of the reference implementation", () => {
