@@ -5,7 +5,7 @@
  * how mask embeddings are learned.
  */
 
-import { lossWeight } from "../diffusion/schedule.ts";
+import { lossWeight, qSample } from "../diffusion/schedule.ts";
 import { timestepQuantile, type TimestepSampling } from "../diffusion/timesteps.ts";
 import { UserError } from "../errors.ts";
 import { compile, type Compiled } from "../graph/compile.ts";
@@ -281,8 +281,8 @@ export class Inversion implements Disposable {
         ? this.#timestep(((strata ? strata[b] : (first + b) % batch) + random.uniform()) / batch)
         : random.integer(0, schedule.timesteps);
       const z0 = this.#base.sampleLatent(item.moments, random.normals(latentSize)), noise = random.normals(latentSize);
-      const aBar = schedule.alphasCumprod[t], signal = Math.sqrt(aBar), sigma = Math.sqrt(1 - aBar);
-      x.set(z0.map((v, i) => signal * v + sigma * noise[i]), b * latentSize);
+      const aBar = schedule.alphasCumprod[t];
+      x.set(qSample(z0, noise, aBar), b * latentSize);
       eps.set(noise, b * latentSize);
       if (tune) {
         region.set(item.latentMask, b * cells);

@@ -3,8 +3,6 @@
  * vectors fit into a small model's 24 positions, and of words that its vocabulary holds.
  */
 
-import type { Random } from "../random/philox.ts";
-
 /** What learned vectors replace. */
 export const placeholder = "*";
 
@@ -28,8 +26,3 @@ export const promptTemplates: readonly string[] = [
   "a rendering of a *",
   "an illustration of a *",
 ];
-
-/** One of the templates. */
-export function pickPrompt(random: Random): string {
-  return random.pick(promptTemplates);
-}

@@ -1,30 +1,9 @@
 /**
- * Blended latent diffusion (Avrahami et al. 2023; the paper's Eq. 1): at every step the latent outside the mask is
- * replaced by the normal image's latent at the same noise level. Latents are channels last.
+ * Masks of blended latent diffusion (Avrahami et al. 2023; the paper's Eq. 1): where the latent is drawn, and where the normal
+ * image's is put back.
  */
 
 import { resizeTensor } from "../data/resize.ts";
-
-/** x_t = √ᾱ_t·x₀ + √(1−ᾱ_t)·ε (Ho et al. 2020, Eq. 4). */
-export function qSample(x0: Float32Array, noise: Float32Array, aBar: number): Float32Array {
-  const signal = Math.sqrt(aBar), spread = Math.sqrt(1 - aBar);
-  return x0.map((value, i) => signal * value + spread * noise[i]);
-}
-
-/**
- * x⊙M + y⊙(1−M).
- * @param x [..., channels], used where the mask is 1
- * @param y like x, used where the mask is 0
- * @param mask one value for all channels of a position, [...]
- */
-export function blend(x: Float32Array, y: Float32Array, mask: Float32Array): Float32Array {
-  const channels = x.length / mask.length;
-  if (!Number.isInteger(channels) || y.length !== x.length) throw new RangeError("x, y and mask do not fit");
-  return x.map((value, i) => {
-    const m = mask[Math.floor(i / channels)];
-    return value * m + y[i] * (1 - m);
-  });
-}
 
 /**
  * How an image mask becomes a latent one. `official`: bilinear samples without antialiasing, for 8× the mean of the central

@@ -66,16 +66,3 @@ export function ddimSteps(
     return { index, t, aBar, aBarPrev, sigma, xCoef, epsCoef };
   }).reverse();
 }
-
-/** x' of one step, elementwise. `noise` may be left out where sigma is 0. */
-export function ddimUpdate(step: DdimStep, x: Float32Array, eps: Float32Array, noise?: Float32Array): Float32Array {
-  const { xCoef, epsCoef, sigma } = step;
-  if (sigma > 0 && !noise) throw new RangeError("a step with sigma > 0 needs noise");
-  return x.map((value, i) => value * xCoef + eps[i] * epsCoef + (sigma > 0 ? sigma * noise![i] : 0));
-}
-
-/** x̂₀ = (x − √(1−ᾱ)·ε)/√ᾱ, the clean latent that a prediction implies. */
-export function predictX0(x: Float32Array, eps: Float32Array, aBar: number): Float32Array {
-  const a = 1 / Math.sqrt(aBar), b = Math.sqrt(1 - aBar) * a;
-  return x.map((value, i) => value * a - eps[i] * b);
-}

@@ -35,6 +35,12 @@ export function createSchedule({ timesteps, betaStart, betaEnd }: ScheduleConfig
   return { timesteps, betas, alphasCumprod };
 }
 
+/** x_t = √ᾱ_t·x₀ + √(1−ᾱ_t)·ε (Ho et al. 2020, Eq. 4). */
+export function qSample(x0: ArrayLike<number>, noise: Float32Array, aBar: number): Float32Array {
+  const signal = Math.sqrt(aBar), spread = Math.sqrt(1 - aBar);
+  return noise.map((value, i) => signal * x0[i] + spread * value);
+}
+
 /** Signal-to-noise ratio ᾱ/(1 − ᾱ), for loss weightings such as min-SNR (Hang et al. 2023). */
 export function signalToNoise(alphaCumprod: number): number {
   return alphaCumprod / (1 - alphaCumprod);

@@ -3,7 +3,7 @@
  * prediction under a min-SNR weight, captions sometimes left out for guidance (Ho & Salimans 2021), averaged weights.
  */
 
-import { createSchedule } from "../diffusion/schedule.ts";
+import { createSchedule, qSample } from "../diffusion/schedule.ts";
 import { timestepQuantile } from "../diffusion/timesteps.ts";
 import { UserError } from "../errors.ts";
 import type { Gpu } from "../gpu/device.ts";
@@ -167,9 +167,8 @@ export function trainUnet(
       if (terms.localise && !dropped) { for (const i of damage![picture].columns) about[b * maxLength + i] = 1; }
       // One t per stratum: the loss varies less from step to step than with independent draws.
       const t = quantile((b + random.uniform()) / batch);
-      const signal = Math.sqrt(alphasCumprod[t]), sigma = Math.sqrt(1 - alphasCumprod[t]);
       const latent = latents.subarray(picture * each, (picture + 1) * each), start = b * each;
-      for (let i = 0; i < each; i++) x[start + i] = signal * latent[i] + sigma * eps[start + i];
+      x.set(qSample(latent, eps.subarray(start, start + each), alphasCumprod[t]), start);
       weight[b] = noiseLevelWeight(alphasCumprod[t], terms.timestepSampling);
       at.push(t);
     }

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { ddimSteps, ddimTimesteps, ddimUpdate, predictX0 } from "../../src/diffusion/ddim.ts";
+import { ddimSteps, ddimTimesteps } from "../../src/diffusion/ddim.ts";
 import { createSchedule } from "../../src/diffusion/schedule.ts";
-import { noise } from "../../src/weights/formula.ts";
-import { assertClose } from "../support/close.ts";
+import { ddimUpdate, noised } from "../reference/diffusion.ts";
+import { assertClose, map, normals } from "../support/arrays.ts";
 
 const schedule = createSchedule();
 
@@ -36,12 +36,22 @@ Deno.test("ddim: the reference's σ for S = 200, η = 1", () => {
 });
 
 Deno.test("ddim: with the true noise and η = 0 a step lands exactly on the less noisy sample", () => {
-  const x0 = noise("ddim", "x0", [64]), eps = noise("ddim", "eps", [64]);
-  const at = (aBar: number) => x0.map((v, i) => Math.sqrt(aBar) * v + Math.sqrt(1 - aBar) * eps[i]);
-  for (const step of ddimSteps(schedule, 7, 0)) {
-    assert.equal(step.sigma, 0);
-    assertClose(ddimUpdate(step, at(step.aBar), eps), at(step.aBarPrev), 1e-6);
-    assertClose(predictX0(at(step.aBar), eps, step.aBar), x0, 1e-5);
+  const x0 = normals([64], "x0"), eps = normals([64], "eps");
+  for (const { aBar, aBarPrev, sigma, xCoef, epsCoef } of ddimSteps(schedule, 7, 0)) {
+    assert.equal(sigma, 0);
+    const next = map(noised(x0, eps, aBar), (v, i) => xCoef * v + epsCoef * eps.data[i]);
+    assertClose(next, noised(x0, eps, aBarPrev), 1e-12);
+  }
+});
+
+Deno.test("ddim: the coefficients are those of the formula by x̂₀, for any η", () => {
+  const x = normals([64], "x"), eps = normals([64], "eps"), noise = normals([64], "noise");
+  for (const eta of [0, 0.4, 1]) {
+    for (const step of ddimSteps(schedule, 9, eta)) {
+      const { xCoef, epsCoef, sigma } = step;
+      const next = map(x, (v, i) => xCoef * v + epsCoef * eps.data[i] + sigma * noise.data[i]);
+      assertClose(next, ddimUpdate(step, x, eps, noise), 1e-12, `η = ${eta}, t = ${step.t}`);
+    }
   }
 });
 
@@ -54,8 +64,6 @@ Deno.test("ddim: with η = 1 the step keeps the marginal variance", () => {
   }
 });
 
-Deno.test("ddim: eta out of range and missing noise are refused", () => {
+Deno.test("ddim: eta out of range is refused", () => {
   assert.throws(() => ddimSteps(schedule, 5, 1.5), /eta must lie between 0 and 1, found 1.5/);
-  const [step] = ddimSteps(schedule, 5, 1);
-  assert.throws(() => ddimUpdate(step, new Float32Array(2), new Float32Array(2)), /needs noise/);
 });

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
-import { ddimSteps, ddimUpdate, predictX0 } from "../../src/diffusion/ddim.ts";
+import { ddimSteps } from "../../src/diffusion/ddim.ts";
 import { dpmSteps, dpmTimesteps, dpmUpdate } from "../../src/diffusion/dpm.ts";
 import { samplingSteps } from "../../src/diffusion/sampling.ts";
 import { createSchedule } from "../../src/diffusion/schedule.ts";
+import { ddimUpdate, predictX0 } from "../reference/diffusion.ts";
+import { ndarray } from "../support/arrays.ts";
 import { assertClose } from "../support/close.ts";
 
 const schedule = createSchedule();
@@ -17,8 +19,8 @@ function error(solver: "ddim" | "dpm", steps: number, s = 0.3): number {
   let x: Float32Array = Float32Array.of(1), before: Float32Array | undefined;
   const list = solver === "dpm" ? dpmSteps(schedule, steps) : ddimSteps(schedule, steps, 0);
   for (const step of list) {
-    const e = eps(x, step.aBar), x0 = predictX0(x, e, step.aBar);
-    x = "x0Coef" in step ? dpmUpdate(step, x, x0, before) : ddimUpdate(step, x, e);
+    const e = eps(x, step.aBar), x0 = x.map((v, i) => (v - Math.sqrt(1 - step.aBar) * e[i]) / Math.sqrt(step.aBar));
+    x = "x0Coef" in step ? dpmUpdate(step, x, x0, before) : x.map((v, i) => v * step.xCoef + e[i] * step.epsCoef);
     before = x0;
   }
   const exact = Math.sqrt(variance(list.at(-1)!.aBarPrev) / variance(list[0].aBar));
@@ -34,9 +36,13 @@ Deno.test("dpm: twenty steps are closer to the exact solution than two hundred o
 
 Deno.test("dpm: the first step is DDIM's, and few steps end with one of first order", () => {
   const [dpm] = dpmSteps(schedule, 20), { aBar, aBarPrev } = dpm;
-  const x = Float32Array.of(0.3, -1.2), eps = Float32Array.of(0.5, 0.1), x0 = predictX0(x, eps, aBar);
-  const ddim = x0.map((value, i) => Math.sqrt(aBarPrev) * value + Math.sqrt(1 - aBarPrev) * eps[i]);
-  assertClose(dpmUpdate(dpm, x, x0), ddim, 1e-6);
+  const x = ndarray([2], [0.3, -1.2]), eps = ndarray([2], [0.5, 0.1]), x0 = predictX0(x, eps, aBar);
+  const ddim = ddimUpdate({ aBar, aBarPrev, sigma: 0 }, x, eps, ndarray([2]));
+  assertClose(
+    dpmUpdate(dpm, Float32Array.from(x.data), Float32Array.from(x0.data)),
+    Float32Array.from(ddim.data),
+    1e-6,
+  );
   assert.equal(dpmSteps(schedule, 10).at(-1)!.x0PrevCoef, 0);
   assert.ok(dpmSteps(schedule, 20).at(-1)!.x0PrevCoef < 0);
 });

@@ -5,6 +5,7 @@ import { assertClose, map, type NDArray, ndarray, normals, uniforms } from "../s
 import {
   dilateMask,
   dilationHalfWidth,
+  maskedDistance,
   officialWeightMap,
   paperWeightMap,
   paperWeightsOfLatents,
@@ -35,12 +36,22 @@ Deno.test("official: the mask grows to a square, and the map follows the latents
   const mask = ndarray([1, 7, 7, 1]);
   mask.data[3 * 7 + 3] = 1;
   assert.equal(dilateMask(mask, 2).data.reduce((sum, m) => sum + m, 0), 25);
+  const two = ndarray([2, 5, 5, 1]);
+  [two.data[0], two.data[25 + 12]] = [1, 1]; // a corner of one image, the middle of the other
+  const sums = [0, 25].map((from) => dilateMask(two, 1).data.subarray(from, from + 25).reduce((sum, m) => sum + m));
+  assert.deepEqual(sums, [4, 9]);
+  assertClose(dilateMask(two, 0), two, 0);
   const x = normals([1, 7, 7, 4], "x"), z0 = normals([1, 7, 7, 4], "z0");
   const result = officialWeightMap({ x, z0, mask, timestep: 160, steps: 200 }, [0, Infinity]);
   assertClose(result.mask, dilateMask(mask, 2), 0);
   const inside = result.weights.data.filter((_, i) => result.mask.data[i] === 1);
   assert.ok(Math.abs(inside.reduce((sum, w) => sum + w, 0) - 25) < 1e-12, "weights inside the mask average to 1");
   assert.ok(result.weights.data.every((w, i) => result.mask.data[i] === 1 || w === 1));
+});
+
+Deno.test("distances are means over channels, 0 outside the mask", () => {
+  const x = ndarray([1, 1, 2, 2], [1, 2, 3, 4]), z0 = ndarray([1, 1, 2, 2]);
+  assertClose(maskedDistance(x, z0, line(1, 0)), line(2.5, 0), 0);
 });
 
 Deno.test("paper: weights inside average to 1, the most normal pixel weighs most, and small distances do not overflow", () => {
