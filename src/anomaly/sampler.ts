@@ -1,6 +1,6 @@
 /**
  * Sampling: DDIM or DPM-Solver++(2M) on the device, blended with a normal image's latent outside the mask (paper, Eq. 1; Avrahami et al. 2022),
- * with classifier-free guidance and adaptive attention re-weighting (paper, Eq. 7). Without a background it samples whole
+ * with classifier-free guidance and adaptive attention re-weighting (section 3.3). Without a background it samples whole
  * pictures, which is how masks are made.
  */
 
