@@ -72,8 +72,10 @@ async function refuseOthers({ items }: ExportPlan, folder: string): Promise<void
   const visit = async (sub: string) => {
     for await (const { name, isDirectory } of Deno.readDir(`${folder}/${sub}`)) {
       const path = sub ? `${sub}/${name}` : name;
-      if (isDirectory) await visit(path);
-      else if (/\.(png|jpe?g|bmp)$/i.test(name) && !known.has(path)) {
+      // The run that an overwriting one keeps until it has made something lies in a hidden folder.
+      if (isDirectory) {
+        if (!name.startsWith(".")) await visit(path);
+      } else if (/\.(png|jpe?g|bmp)$/i.test(name) && !known.has(path)) {
         throw new UserError(
           `${folder} holds ${path}, which is none of these pairs any more`,
           "the pairs were changed since: add --overwrite to export them anew",
