@@ -16,6 +16,21 @@ import { tinyModelConfig, writeTinyModel } from "../support/tiny_model.ts";
 
 const gpu = await Gpu.open();
 
+/** Runs with a tiny base model, and an embedding of two tokens for one kind. */
+async function withTinyBase(
+  run: (base: BaseModel, tokens: Float32Array, embedding: ConstructorParameters<typeof Sampler>[1]) => Promise<void>,
+): Promise<void> {
+  const folder = Deno.makeTempDirSync();
+  try {
+    writeTinyModel(folder);
+    using base = new BaseModel(gpu, folder, "f32");
+    const width = base.config.text.width, tokens = new Random(1, "tokens").normals(2 * width);
+    await run(base, tokens, { keys: ["a+b"], tokens: 2, width, table: tokens, model: base.sha256 });
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
+}
+
 Deno.test({
   name:
     "sampler: a blended run of DPM-Solver++(2M) is the paper's algorithm in float64, with the noise that the U-Net predicts",
@@ -79,13 +94,8 @@ Deno.test({
 Deno.test({
   name: "sampler: DPM-Solver++(2M) reaches the solution of DDIM's ODE, in fewer steps, and is of the job alone",
   sanitizeResources: false,
-  async fn() {
-    const folder = Deno.makeTempDirSync();
-    try {
-      writeTinyModel(folder);
-      using base = new BaseModel(gpu, folder, "f32");
-      const width = base.config.text.width, tokens = new Random(1, "tokens").normals(2 * width);
-      const embedding = { keys: ["a+b"], tokens: 2, width, table: tokens, model: base.sha256 };
+  fn: () =>
+    withTinyBase(async (base, tokens, embedding) => {
       const job = (index: number) => (
         { stream: "mask/a+b", index, attempt: 0, prompt: base.prompt("a photo of a *"), tokens }
       );
@@ -113,23 +123,15 @@ Deno.test({
       const [noisy] = await sample({ sampler: "dpm++sde" });
       assert.notDeepEqual(noisy, first);
       assert.deepEqual((await sample({ sampler: "dpm++sde", eta: 1, batch: 2 }, [job(9), job(3)]))[1], noisy);
-    } finally {
-      Deno.removeSync(folder, { recursive: true });
-    }
-  },
+    }),
 });
 
 Deno.test({
   name:
     "sampler: the paper's re-weighting acts from the second step on, and is of the job alone, whatever was sampled before",
   sanitizeResources: false,
-  async fn() {
-    const folder = Deno.makeTempDirSync();
-    try {
-      writeTinyModel(folder);
-      using base = new BaseModel(gpu, folder, "f32");
-      const width = base.config.text.width, tokens = new Random(1, "tokens").normals(2 * width);
-      const embedding = { keys: ["a+b"], tokens: 2, width, table: tokens, model: base.sha256 };
+  fn: () =>
+    withTinyBase(async (base, tokens, embedding) => {
       const background = new Random(2, "background").normals(base.latentSize);
       const latentMask = Float32Array.from(
         { length: base.latentSide ** 2 },
@@ -158,8 +160,5 @@ Deno.test({
         await program.sample([job(7), job(8)]);
         assert.deepEqual((await program.sample([job(9), job(5)]))[1], paper);
       }
-    } finally {
-      Deno.removeSync(folder, { recursive: true });
-    }
-  },
+    }),
 });
