@@ -9,10 +9,11 @@ import { kebab } from "../flags.ts";
 import { trainBaseModel } from "../jobs/pretraining_stages.ts";
 import * as shared from "./shared.ts";
 
-/** Of the U-Net's loss. */
+/** Of the U-Net's loss; of the autoencoder's training. */
 const OF_UNET = { goesWith: { stage: ["all", "unet"] } } as const;
-/** Flags of procedural pictures; of the loss those that ask where the damage is, which normal images do not say. */
-const OF_PROCEDURAL = ["proceduralForm", "emphasis", "meanDamage", "localise"] as const;
+const OF_AUTOENCODER = { goesWith: { stage: ["all", "autoencoder"] } } as const;
+/** Flags of procedural pictures; of the losses those that ask where the damage is, which normal images do not say. */
+const OF_PROCEDURAL = ["proceduralForm", "emphasis", "meanDamage", "localise", "damageCrops", "damageWeight"] as const;
 /** Procedural pictures where no --data is given. */
 const PROCEDURAL_COUNT = 20000;
 
@@ -120,6 +121,31 @@ export default defineCommand({
       min: 0,
       max: 1,
     },
+    latentNoise: {
+      ...OF_AUTOENCODER,
+      type: "number",
+      description:
+        "Largest noise on latents that the autoencoder learns to decode, in deviations of a channel; each crop's is drawn evenly " +
+        "from 0 to this. Lines then survive more noise, and the U-Net decides them earlier. The shipped model had none.",
+      default: 0,
+      min: 0,
+      max: 2,
+    },
+    damageCrops: {
+      ...OF_AUTOENCODER,
+      type: "number",
+      description: "Share of the autoencoder's crops that are taken around damage, where the picture has some.",
+      default: 0,
+      min: 0,
+      max: 1,
+    },
+    damageWeight: {
+      ...OF_AUTOENCODER,
+      type: "number",
+      description: "Damaged pixels count 1 + this in the autoencoder's error of pixels, fine bands and gradients.",
+      default: 0,
+      min: 0,
+    },
     timestepSampling: {
       ...shared.timestepSampling,
       ...OF_UNET,
@@ -197,6 +223,7 @@ export default defineCommand({
   },
   async run(options, context) {
     const { data, stage, views, seed, memory, model, resolution } = options;
+    const { latentNoise, damageCrops, damageWeight } = options;
     const { timestepSampling, emphasis, mean, meanDamage, localise, proceduralForm: forms } = options;
     const slow = isSoftware((await openGpu()).info), batch = slow ? undefined : GPU_BATCH;
     const shown = (side: number) => views ? { seed, count: views, zoom: options.zoom ?? usualZoom(side) } : undefined;
@@ -217,6 +244,7 @@ export default defineCommand({
           ...options,
           autoencoderBatchSize: options.autoencoderBatchSize ?? batch?.autoencoder ?? SOFTWARE_BATCH,
           alone: stage === "autoencoder",
+          terms: { latentNoise, damageCrops, damageWeight },
         },
         unet: stage === "autoencoder" ? undefined : {
           ...options,

@@ -7,7 +7,14 @@ import type { Gpu } from "../../src/gpu/device.ts";
 import { input } from "../../src/graph/variable.ts";
 import { decode, encode } from "../../src/models/autoencoder.ts";
 import type { Parameters, Stored } from "../../src/nn/parameters.ts";
-import { channelStatistics, foldStatistics, standardise, trainAutoencoder } from "../../src/pretraining/autoencoder.ts";
+import {
+  type AutoencoderTerms,
+  channelStatistics,
+  foldStatistics,
+  PLAIN_AUTOENCODER,
+  standardise,
+  trainAutoencoder,
+} from "../../src/pretraining/autoencoder.ts";
 import { type CurvePoint, exportModel, isAutoencoder } from "../../src/pretraining/export.ts";
 import { type TrainingImages, withWords } from "../../src/pretraining/images.ts";
 import { newParameters } from "../../src/pretraining/init.ts";
@@ -49,6 +56,8 @@ export interface AutoencoderSettings extends StageSettings {
   readonly autoencoderLearningRate: number;
   /** Whether it is the only network to be trained. */
   readonly alone: boolean;
+  /** What is asked of it beside repeating pictures. */
+  readonly terms: AutoencoderTerms;
 }
 
 /** The training of U-Net and text tower. */
@@ -156,6 +165,7 @@ async function autoencoderStage(
     batch: options.autoencoderBatchSize,
     steps,
     learningRate: options.autoencoderLearningRate,
+    terms: options.terms,
   }, room);
   describe(context, "autoencoder", autoencoder, trainer);
   await runStage(trainer, {
@@ -254,10 +264,10 @@ function makeAutoencoder(config: ModelConfig, parameters: Parameters): void {
   decode(autoencoder, parameters, input("latent", [1, side, side, autoencoder.embedDim]));
 }
 
-/** What a model's record says of its loss: the terms that were on. */
-function lossOf(terms: NoiseTerms | undefined): { unetLoss?: Partial<NoiseTerms> } {
-  const on = Object.entries(terms ?? {}).filter(([key, value]) => value !== PLAIN_LOSS[key as keyof NoiseTerms]);
-  return on.length ? { unetLoss: Object.fromEntries(on) } : {};
+/** What a model's record says of a network's loss, under `name`: the terms that were on; nothing where none was. */
+function recorded<T extends object>(name: string, terms: T | undefined, plain: T): Record<string, Partial<T>> {
+  const on = Object.entries(terms ?? {}).filter(([key, value]) => value !== plain[key as keyof T]);
+  return on.length ? { [name]: Object.fromEntries(on) as Partial<T> } : {};
 }
 
 /** What a run trains: one network or both. */
@@ -293,9 +303,9 @@ export async function trainBaseModel(pictures: Pictures, training: BaseTraining,
         images: `${job.images.count} ${pictures.whose}`,
         seed,
         autoencoderSteps: steps,
-        ...(second
-          ? { unetSteps: second.maxTrainSteps, unetBatch: second.trainBatchSize, ...lossOf(second.terms) }
-          : {}),
+        ...recorded("autoencoderLoss", first?.terms, PLAIN_AUTOENCODER),
+        ...(second ? { unetSteps: second.maxTrainSteps, unetBatch: second.trainBatchSize } : {}),
+        ...recorded("unetLoss", second?.terms, PLAIN_LOSS),
       },
     },
     vocab: job.vocab,

@@ -80,6 +80,8 @@ Deno.test({
           await Deno.readFile(`${root}/whole/model/${name}`),
         );
       }
+      const { training } = JSON.parse(await Deno.readTextFile(`${root}/whole/model/config.json`));
+      assert.deepEqual(Object.keys(training), "from images seed autoencoderSteps unetSteps unetBatch".split(" "));
       const losses = async (run: string) =>
         (await Deno.readTextFile(`${root}/${run}/loss.jsonl`)).trim().split("\n").map((line) => JSON.parse(line).loss);
       assert.equal((await losses("whole")).length, 2);
@@ -110,11 +112,13 @@ Deno.test({
     const root = await Deno.makeTempDir({ prefix: "pretrain-" });
     try {
       await tinyModel(`${root}/start`);
-      const terms =
-        "--emphasis 5 --mean 20 --mean-damage 5 --timestep-sampling balanced --procedural-form whole,windows";
-      const args = [...SETTINGS, ...terms.split(" "), "--model", `${root}/start`];
+      const ofUnet = "--emphasis 5 --mean 20 --mean-damage 5 --timestep-sampling balanced";
+      const ofBoth =
+        `${ofUnet} --latent-noise 0.5 --damage-crops 0.5 --damage-weight 3 --procedural-form whole,windows`;
+      const args = [...SETTINGS, ...ofBoth.split(" "), "--model", `${root}/start`];
       await run([...args, "--out", `${root}/whole`]);
-      await killAfter([...args, "--out", `${root}/killed`], `${root}/killed`, 6);
+      await killAfter([...args, "--out", `${root}/killed`], `${root}/killed`, 2);
+      await killAfter(["--out", `${root}/killed`, "--resume"], `${root}/killed`, 6);
       await run(["--out", `${root}/killed`, "--resume"]);
       for (const name of ["model/model.safetensors", "latents-4.f16", "latents-4.damage.jsonl"]) {
         const [killed, whole] = await Promise.all(
@@ -123,6 +127,7 @@ Deno.test({
         assert.ok(killed.length === whole.length && killed.every((byte, i) => byte === whole[i]), `${name} differs`);
       }
       const { training } = JSON.parse(await Deno.readTextFile(`${root}/whole/model/config.json`));
+      assert.deepEqual(training.autoencoderLoss, { latentNoise: 0.5, damageCrops: 0.5, damageWeight: 3 });
       assert.deepEqual(training.unetLoss, { emphasis: 5, mean: 20, meanDamage: 5, timestepSampling: "balanced" });
       // Its attention has maps of 4 x 4 cells only.
       const { code, stderr } = await program([...args, "--localise", "1", "--out", `${root}/localised`]).output();
@@ -182,7 +187,8 @@ Deno.test({
 });
 
 Deno.test("pretrain: normal images alone do not say where damage is", async () => {
-  for (const flag of ["--emphasis 1", "--mean-damage 1", "--localise 1", "--procedural-form close"]) {
+  const flags = ["--emphasis 1", "--mean-damage 1", "--localise 1", "--procedural-form close"];
+  for (const flag of [...flags, "--damage-crops 0.5", "--damage-weight 1"]) {
     const args = ["--data", "photos", ...flag.split(" "), "--out", "nowhere"];
     const { code, stderr } = await program(args).output(), told = new TextDecoder().decode(stderr);
     assert.equal(code, 2);

@@ -130,9 +130,10 @@ Deno.test("procedural pictures depend on seed and number, at any side", () => {
 });
 
 Deno.test("procedural pictures of several forms take turns, and say where their damage is", () => {
-  const both = proceduralImages(1, 6, 128, { forms: ["whole", "close"] }), whole = proceduralImages(1, 3, 128);
-  const close = proceduralImages(1, 3, 128, { forms: ["close"], cells: 8 });
-  for (let i = 0; i < 3; i++) {
+  const both = proceduralImages(1, 16, 128, { forms: ["whole", "close"] }), whole = proceduralImages(1, 8, 128);
+  const close = proceduralImages(1, 8, 128, { forms: ["close"], cells: 8 });
+  let damaged = 0;
+  for (let i = 0; i < 8; i++) {
     for (const [k, one] of [whole, close].entries()) {
       assert.deepEqual(both.pixels(2 * i + k), one.pixels(i));
       assert.equal(both.caption(2 * i + k), one.caption(i));
@@ -141,7 +142,13 @@ Deno.test("procedural pictures of several forms take turns, and say where their 
     // A cell of 8 is damaged where one of its four of 16 is.
     const four = new Set(both.damage(2 * i + 1).cells.map((cell) => 8 * (cell >> 5) + ((cell & 15) >> 1)));
     assert.deepEqual(close.damage(i).cells, [...four].sort((a, b) => a - b));
+    // A cell is damaged where one of its squares of 2 × 2 pixels is, 8 in a row.
+    const cellsOf = new Set([...close.damagedSquares(i)].map((at) => 8 * (at >> 9) + ((at & 63) >> 3)));
+    assert.deepEqual([...cellsOf].sort((a, b) => a - b), close.damage(i).cells);
+    assert.deepEqual(both.damagedSquares(2 * i + 1), close.damagedSquares(i));
+    if (cellsOf.size) damaged++;
   }
+  assert.ok(damaged > 0 && damaged < 8, `${damaged} of 8 damaged`);
 });
 
 Deno.test("a form that is named twice has two turns, and no picture of it comes twice", () => {
@@ -159,7 +166,8 @@ Deno.test("normal images and procedural pictures in one set: each once, evenly m
     const normal = { ...tinyImages(normalCount), caption: (i: number) => `own ${i}`, newCaptions: ["own"] };
     const pixels = (i: number) => Uint8Array.of(i >> 8, i);
     const damage = (i: number) => ({ cells: [i], words: [1] });
-    const set = mixedImages(normal, { count: drawnCount, side: 32, caption: (i) => `drawn ${i}`, pixels, damage });
+    const damagedSquares = (i: number) => Uint16Array.of(i, i + 1), caption = (i: number) => `drawn ${i}`;
+    const set = mixedImages(normal, { count: drawnCount, side: 32, caption, pixels, damage, damagedSquares });
     assert.equal(set.count, normalCount + drawnCount);
     assert.deepEqual(set.newCaptions, ["own"]);
     const next = { own: 0, drawn: 0 };
@@ -169,6 +177,7 @@ Deno.test("normal images and procedural pictures in one set: each once, evenly m
       const source = kind === "own" ? normal.pixels(+at) : pixels(+at);
       assert.ok(Buffer.compare(set.pixels(i), source) === 0, `picture ${i}`);
       assert.deepEqual(set.damage(i), kind === "own" ? { cells: [], words: [] } : damage(+at));
+      assert.deepEqual(set.damagedSquares(i), kind === "own" ? new Uint16Array() : damagedSquares(+at));
       assert.ok(Math.abs(next.drawn - (i + 1) * drawnCount / set.count) < 1, `${next.drawn} drawn of ${i + 1}`);
     }
     assert.deepEqual(next, { own: normalCount, drawn: drawnCount });

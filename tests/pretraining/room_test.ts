@@ -11,10 +11,14 @@ import { trainUnet } from "../../src/pretraining/unet.ts";
 import { Random } from "../../src/random/philox.ts";
 import { tinyConfig, tinyImages, VOCAB } from "./tiny.ts";
 
-const tiny = tinyConfig(), images = tinyImages(), tokenizer = new Tokenizer(VOCAB);
+const tiny = tinyConfig(), tokenizer = new Tokenizer(VOCAB);
+/** With something damaged in each. */
+const images = { ...tinyImages(), damagedSquares: (i: number) => Uint16Array.of(i, 100, 101) };
 const captions = Array.from({ length: images.count }, (_, i) => tokenizer.encode(images.caption(i), 8));
 const empty = tokenizer.encode("", 8);
 const damage = captions.map((_, i) => ({ cells: [i, 9], columns: [4] }));
+/** Everything that may be asked of the autoencoder but where its crops lie: here they are whole pictures. */
+const ASKED = { latentNoise: 0.5, damageCrops: 0, damageWeight: 3 };
 /** Everything that may count in the U-Net's loss, its attention on 8 × 8 cells included. */
 const ALL: NoiseTerms = { emphasis: 5, mean: 20, meanDamage: 5, localise: 0.1, timestepSampling: "balanced" };
 
@@ -36,7 +40,8 @@ async function pretrained([first, second]: readonly [number, number], terms?: No
     const learning = { seed: 1, batch: 8, steps: 2, learningRate: 5e-3 };
     {
       const room = new Room(gpu, first);
-      using trainer = trainAutoencoder(gpu, config.autoencoder, autoencoder, images, learning, room);
+      const settings = { ...learning, terms: terms && ASKED };
+      using trainer = trainAutoencoder(gpu, config.autoencoder, autoencoder, images, settings, room);
       await trainer.advance(2);
       made["autoencoder"] = await trainer.save();
       made["reconstructions"] = (await reconstructions(gpu, config, autoencoder, images, room)).data;

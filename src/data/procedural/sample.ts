@@ -150,7 +150,7 @@ export const PROCEDURAL_FORMS: Readonly<Record<ProceduralForm, (seed: number, in
 
 /**
  * Cells of a grid over a picture that have damage in them, row by row, in rising order; none of a mask's picture.
- * @param side cells in a row, 1 to 128: of a latent, 16 at an eighth of the picture's side
+ * @param side cells in a row, 1 or more: of a latent, 16 at an eighth of the picture's side
  */
 export function damagedCells(
   { mask, maskPicture }: Pick<ProceduralSample, "mask" | "maskPicture">,
