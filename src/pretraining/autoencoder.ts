@@ -3,10 +3,10 @@
  * place of LPIPS and a discriminator), and what follows from it: latents of all pictures, and weights that give latents of
  * mean 0 and deviation 1 in every channel.
  *
- * The divergence alone leaves a posterior 0.002 to 0.005 of the latents' deviation wide (the shipped model's), so that nothing
- * makes latents spend their range on what the eye sees. `latentNoise` does: what shall survive the noise must be large in them,
- * and what is large in them a diffusion model decides early. Denoising as an autoencoder's task is l-DeTok's (Yang et al. 2025,
- * "Latent Denoising Makes Good Visual Tokenizers").
+ * The divergence alone leaves a posterior 0.002 to 0.005 of the latents' deviation wide (small model, 27 November 2026), so
+ * that nothing makes latents spend their range on what the eye sees. `latentNoise` does: what shall survive the noise must be
+ * large in them, and what is large in them a diffusion model decides early. Denoising as an autoencoder's task is l-DeTok's
+ * (Yang et al. 2025, "Latent Denoising Makes Good Visual Tokenizers").
  */
 
 import type { Gpu } from "../gpu/device.ts";

@@ -32,8 +32,8 @@ export interface Sought {
 }
 
 /**
- * A crop anywhere in a picture, or, by chance, around one of its damaged cells, which begins a quarter of the crop's side or less from the
- * crop's middle where the picture's edge allows it.
+ * A crop anywhere in a picture, or, by chance, around one of its damaged cells. The cell then lies in the crop, and no farther
+ * from its middle than a quarter of its side where the picture's edge allows it.
  * @param side of the picture in pixels
  * @param size of the crop in pixels, a multiple of 4, `side` at most
  * @param sought without it no random number more is drawn than a crop anywhere needs

@@ -37,7 +37,7 @@ function energy(band: Tensor): Tensor {
 
 const total = (terms: readonly Tensor[]) => terms.reduce(add);
 
-/** Mean of |x| over all elements of [B, H, W, C], each counted by its pixel's weight [B, H, W, 1] where there are weights; [1]. */
+/** Mean of |x| over all elements of [B, H, W, C], times their pixel's weight [B, H, W, 1] where there are weights; [1]. */
 function meanAbs(x: Tensor, weight?: Tensor): Tensor {
   return reshape(mean(weight ? mul(abs(x), weight) : abs(x)), [1]);
 }

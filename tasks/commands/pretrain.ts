@@ -126,7 +126,7 @@ export default defineCommand({
       type: "number",
       description:
         "Largest noise on latents that the autoencoder learns to decode, in deviations of a channel; each crop's is drawn evenly " +
-        "from 0 to this. Lines then survive more noise, and the U-Net decides them earlier. The shipped model had none.",
+        "from 0 to this. Lines then survive more noise, and the U-Net decides them earlier.",
       default: 0,
       min: 0,
       max: 2,
@@ -205,6 +205,8 @@ export default defineCommand({
     "--data good-parts --out runs/ours",
     "--data good-parts --views 8000 --procedural-images 12000 --procedural-form whole,close --mean 20 --out runs/mixed",
     "--autoencoder-steps 300 --max-train-steps 300 --out runs/short",
+    "--stage autoencoder --procedural-form whole,close --latent-noise 0.5 --damage-crops 0.5 --damage-weight 5 " +
+    "--out runs/autoencoder",
     "--stage unet --model runs/ours/model --procedural-form whole,windows --timestep-sampling balanced " +
     "--mean 20 --localise 0.1 --out runs/damage",
   ],
