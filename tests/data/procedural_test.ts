@@ -9,6 +9,7 @@ import {
   pretrainingSample,
   pretrainingWindow,
   PROCEDURAL_FORMS,
+  type ProceduralSample,
   quantise,
 } from "../../src/data/procedural/sample.ts";
 import { splitWords } from "../../src/data/tokenizer.ts";
@@ -28,7 +29,7 @@ Deno.test("a pretraining window depends on its seed and index alone; damage is i
   assert.deepEqual(pretrainingWindow(5, 9), pretrainingWindow(5, 9));
   assert.notDeepEqual(pretrainingWindow(5, 10).image, pretrainingWindow(5, 9).image);
   /** Mean difference of pixels side by side: enlarged pictures have less. */
-  const roughness = (make: typeof pretrainingWindow) => {
+  const roughness = (make: (seed: number, index: number) => ProceduralSample) => {
     let sum = 0;
     for (let index = 0; index < 40; index++) {
       const { image, mask, defect, maskPicture } = make(5, index);
@@ -168,6 +169,14 @@ Deno.test("the mixture: about 30 % whole, 60 % damaged, 10 % mask pictures, whic
     Math.abs(counts.whole / total - 0.3) < 0.1 && Math.abs(counts.mask / total - 0.1) < 0.07,
     JSON.stringify(counts),
   );
+});
+
+Deno.test("a mixture of some kinds of damage only has no whole parts", () => {
+  for (let index = 0; index < 30; index++) {
+    const { defect, mask } = pretrainingSample(2, index, ["circle", "thread"]);
+    assert.ok(defect === "circle" || defect === "thread", `picture ${index}: ${defect}`);
+    assert.ok(mask.includes(255));
+  }
 });
 
 Deno.test("looks: what stands out of size, strength, tone, colour, shape and place", () => {

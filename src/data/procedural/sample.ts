@@ -38,9 +38,13 @@ export function binaryMask(alpha: Field): Uint8Array {
   return Uint8Array.from(alpha, (a) => a > 0 ? 255 : 0);
 }
 
-/** A copy of a whole part with damage of some kind. Half of it is weaker than its maker draws it, down to what is barely seen. */
-function damaged(random: Random, good: Surface): { defect: DefectKind; bad: Damaged; mask: Uint8Array } {
-  const defect = random.pick(DEFECTS), bad = damage(random, good, defect), mask = binaryMask(bad.alpha);
+/** A copy of a whole part with damage of one of some kinds. Half of it is weaker than its maker draws it, down to what is barely seen. */
+function damaged(
+  random: Random,
+  good: Surface,
+  kinds: readonly DefectKind[] = DEFECTS,
+): { defect: DefectKind; bad: Damaged; mask: Uint8Array } {
+  const defect = random.pick(kinds), bad = damage(random, good, defect), mask = binaryMask(bad.alpha);
   const opacity = random.chance(0.5) ? 1 : random.uniform(0.2, 0.8);
   bad.rgb.forEach((value, j) => bad.rgb[j] = good.rgb[j] + opacity * (value - good.rgb[j]));
   return { defect, bad, mask };
@@ -48,6 +52,7 @@ function damaged(random: Random, good: Surface): { defect: DefectKind; bad: Dama
 
 /**
  * Picture `index` of the pretraining mixture; it depends on (seed, index) alone.
+ * @param kinds with damage of these kinds only, none whole; left out, all kinds and 30 % whole parts
  * @example
  * ```ts
  * import { pretrainingSample } from "./sample.ts";
@@ -55,8 +60,8 @@ function damaged(random: Random, good: Surface): { defect: DefectKind; bad: Dama
  * if (a.image.some((v, i) => v !== b.image[i])) throw new Error("not reproducible");
  * ```
  */
-export function pretrainingSample(seed: number, index: number): ProceduralSample {
-  const random = new Random(seed, "pretraining", index), choice = random.uniform();
+export function pretrainingSample(seed: number, index: number, kinds?: readonly DefectKind[]): ProceduralSample {
+  const random = new Random(seed, "pretraining", index), choice = random.uniform(kinds ? 0.3 : 0, 1);
   const material = random.pick(MATERIALS), good = surface(random, material), color = colorName(good.color);
   if (choice < 0.3) {
     return {
@@ -67,7 +72,7 @@ export function pretrainingSample(seed: number, index: number): ProceduralSample
       maskPicture: false,
     };
   }
-  const { defect, bad, mask } = damaged(random, good);
+  const { defect, bad, mask } = damaged(random, good, kinds);
   const looks = looksOf(good.rgb, bad.rgb, bad.alpha);
   if (choice < 0.9) {
     const text = caption(random, { material, color, defect, looks });
