@@ -134,8 +134,8 @@ export function augment({ image, mask }: Sample, random: Random, options: Augmen
   }
   // A line thinner than the sampling step can fall between the samples: then each of its pixels marks where it lands.
   if (!out.mask.includes(1)) {
-    for (let i = 0; i < mask.data.length; i++) {
-      if (!mask.data[i]) continue;
+    for (let i = 0; i < keep.data.length; i++) { // what is sure to lie in the view
+      if (!keep.data[i]) continue;
       const [u, v] = toView(i % size + 0.5 - half, Math.floor(i / size) + 0.5 - half);
       out.mask[Math.floor((v - top) / step) * resolution + Math.floor((u - left) / step)] = 1;
     }

@@ -64,6 +64,8 @@ export interface ScanOptions {
   defects?: readonly string[];
   /** Take image ⌊N/3⌋ into training too, as the paper's code does, though it is a test image as well. */
   officialSplit?: boolean;
+  /** Learn from every pair: none is left to test on. One pair of a defect is enough then. */
+  allPairs?: boolean;
   /** Look at normal images only; defects and masks are not needed. */
   goodOnly?: boolean;
   /** Is told in one line of pictures that are passed over. */
@@ -178,7 +180,11 @@ function defectFolders(path: string): { mvtec: boolean; from: string; names: str
 }
 
 /** One part, all defects that are wanted. */
-function scanPart(path: string, { officialSplit, goodOnly, defects: only }: ScanOptions, others: string[]): Part {
+function scanPart(
+  path: string,
+  { officialSplit, allPairs, goodOnly, defects: only }: ScanOptions,
+  others: string[],
+): Part {
   const { mvtec, from, names } = defectFolders(path);
   const goodFolder = mvtec ? join(path, "train", "good") : join(path, "good");
   const good = listImages(goodFolder, others);
@@ -199,18 +205,19 @@ function scanPart(path: string, { officialSplit, goodOnly, defects: only }: Scan
     const folder = join(from, name);
     const maskFolder = ["ground_truth", "masks"].map((kind) => join(path, kind, name)).find(isFolder);
     const pairs = pairsOf(listImages(folder, others), maskFolder, folder, others);
-    if (pairs.length < 2) {
+    if (pairs.length < 2 && !allPairs) {
       throw new UserError(
         `${folder}: the defect has only one image`,
         "give at least two: one to learn from and one to test on",
       );
     }
     for (const { image, mask } of pairs) requireSize(mask, readImageSize(mask), readImageSize(image));
+    const learned = allPairs ? pairs.length : trainCount(pairs.length, officialSplit);
     part.defects.push({
       name,
       pairs,
-      train: pairs.slice(0, trainCount(pairs.length, officialSplit)),
-      test: pairs.slice(officialSplit ? Math.floor(pairs.length / 3) : trainCount(pairs.length)),
+      train: pairs.slice(0, learned),
+      test: pairs.slice(officialSplit && !allPairs ? Math.floor(pairs.length / 3) : learned),
     });
   }
   return part;

@@ -5,7 +5,7 @@ import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
 import { makeBaseline } from "../jobs/baseline.ts";
 import { type InversionName, INVERSIONS, makeInversionBaseline } from "../jobs/baseline_inversion.ts";
-import { openKinds } from "../jobs/dataset.ts";
+import { openKinds, tellLearned } from "../jobs/dataset.ts";
 import * as shared from "./shared.ts";
 
 /** Flags of methods that lay a texture over the image, of those that learn, and of those without a model. */
@@ -43,6 +43,7 @@ export default defineCommand({
     part: shared.part,
     defect: shared.defect,
     officialSplit: shared.officialSplit,
+    allPairs: shared.allPairs,
     seed: shared.seed,
     count: {
       type: "integer",
@@ -124,6 +125,7 @@ export default defineCommand({
   ],
   async run(options, context) {
     const kinds = openKinds(options, context), { method } = options;
+    tellLearned(kinds, options, context);
     if (isModelFree(method)) return await makeBaseline(kinds, { ...options, method }, context);
     await requireAdapter();
     await makeInversionBaseline(await openBase(options.model), kinds, { ...options, method }, context);

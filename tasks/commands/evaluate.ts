@@ -2,7 +2,7 @@
 import { UserError } from "../../src/errors.ts";
 import { clusterRules, kidRules } from "../../src/inspection/metrics/generation.ts";
 import { defineCommand } from "../command.ts";
-import { pairsOfRun } from "../jobs/dataset.ts";
+import { pairsOfRun, wasGiven } from "../jobs/dataset.ts";
 import { evaluatePairs, requireManifest } from "../jobs/evaluation.ts";
 import * as shared from "./shared.ts";
 
@@ -31,6 +31,7 @@ export default defineCommand({
     part: shared.part,
     defect: shared.defect,
     officialSplit: { ...shared.officialSplit, default: undefined, otherwise: "as in the pairs' run" },
+    allPairs: { ...shared.allPairs, default: undefined, otherwise: "as in the pairs' run" },
     inception: {
       type: "string",
       value: "file",
@@ -70,6 +71,7 @@ export default defineCommand({
       part,
       defect,
       officialSplit: options.officialSplit ?? config["official-split"] === true,
+      allPairs: options.allPairs ?? await wasGiven(pairs, "all-pairs"),
       networks: { inception, lpips },
       kid: kidRule,
       cluster: clusterRule,

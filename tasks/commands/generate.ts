@@ -6,7 +6,7 @@ import { UserError } from "../../src/errors.ts";
 import { defineCommand } from "../command.ts";
 import { usePrecision } from "../device.ts";
 import { UsageError } from "../errors.ts";
-import { learnedKinds } from "../jobs/dataset.ts";
+import { learnedKinds, wasGiven } from "../jobs/dataset.ts";
 import { fitGenerationTo, jobBudget } from "../jobs/memory.ts";
 import { makePairs } from "../jobs/pairs.ts";
 import { openTrainedBase, readEmbedding, usualGuidance, usualReweighting } from "../jobs/training.ts";
@@ -77,6 +77,7 @@ export default defineCommand({
       seed: shared.anySeed(),
     })),
     officialSplit: shared.officialSplit,
+    allPairs: { ...shared.allPairs, default: undefined, otherwise: "as in the training" },
     seed: shared.seed,
     count: {
       type: "integer",
@@ -215,7 +216,8 @@ export default defineCommand({
     usePrecision(base.gpu, options.precision, context.log);
     const { path, embedding: read, sha256 } = await readEmbedding(options.trainRun, "train", base);
     const embedding = withStatistics(read, options.officialBn);
-    const kinds = learnedKinds(options, path, embedding.keys, context);
+    const allPairs = options.allPairs ?? await wasGiven(options.trainRun, "all-pairs");
+    const kinds = learnedKinds({ ...options, allPairs }, path, embedding.keys, context);
     const keys = kinds.map(({ key }) => key);
     const view = { window: options.window ?? embedding.view?.window ?? "whole", zoom: embedding.view?.zoom ?? 1 };
     if (options.zoom !== undefined && view.window === "whole") {

@@ -3,7 +3,7 @@ import { planGeneration } from "../../src/anomaly/budget.ts";
 import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
 import { UsageError } from "../errors.ts";
-import { learnedKinds, openKinds } from "../jobs/dataset.ts";
+import { learnedKinds, openKinds, wasGiven } from "../jobs/dataset.ts";
 import { makeMasks } from "../jobs/masks.ts";
 import { fitGenerationTo, jobBudget } from "../jobs/memory.ts";
 import { readEmbedding } from "../jobs/training.ts";
@@ -54,6 +54,7 @@ export default defineCommand({
       seed: shared.anySeed(),
     })),
     officialSplit: shared.officialSplit,
+    allPairs: { ...shared.allPairs, default: undefined, otherwise: "as in the training" },
     imageFormat: shared.imageFormat,
     seed: shared.seed,
     count: {
@@ -133,10 +134,13 @@ export default defineCommand({
     const base = await openBase(options.model);
     const { seed, count, minArea, maxArea, maxBorder, onPart, steps, sampler, eta, guidanceScale: guidance } = options;
     const { emptyMasks: empty } = options;
+    const allPairs = options.allPairs ??
+      (options.masksRun !== undefined && await wasGiven(options.masksRun, "all-pairs"));
+    const selection = { ...options, allPairs };
     let kinds, sampling;
     if (options.source === "embeddings") {
       const { path, embedding } = await readEmbedding(options.masksRun!, "train-masks", base);
-      kinds = learnedKinds(options, path, embedding.keys, context);
+      kinds = learnedKinds(selection, path, embedding.keys, context);
       const sizes = {
         batch: options.batchSize,
         guidance,
@@ -154,7 +158,7 @@ export default defineCommand({
       };
     }
     await makeMasks(
-      kinds ?? openKinds(options, context),
+      kinds ?? openKinds(selection, context),
       {
         count,
         seed,

@@ -15,7 +15,7 @@ import { defineCommand } from "../command.ts";
 import { openBase, openGpu } from "../device.ts";
 import { UsageError } from "../errors.ts";
 import { openKinds } from "../jobs/dataset.ts";
-import { normalImages, readInspector, tellOfficialSplit, testImages } from "../jobs/inspection.ts";
+import { normalImages, readInspector, tellLeak, testImages } from "../jobs/inspection.ts";
 import { LocalisationResults, printFigures, writeMetrics } from "../jobs/inspection_results.ts";
 import * as shared from "./shared.ts";
 
@@ -98,7 +98,7 @@ export default defineCommand({
   async run(options, context) {
     const { trainRun, backbone, batchSize, seed } = options;
     const inspector = trainRun === undefined ? undefined : await readInspector(trainRun);
-    if (inspector?.info.officialSplit) tellOfficialSplit(context);
+    if (inspector) tellLeak(inspector.info, context);
     const gpu = await openGpu();
     const side = options.resolution ?? inspector?.info.side ?? (isSoftware(gpu.info) ? SIDE_SOFTWARE : SIDE);
     const kinds = openKinds(options, context), parts = [...new Set(kinds.map(({ part }) => part.name))];

@@ -9,7 +9,7 @@ import { defineCommand } from "../command.ts";
 import { openGpu } from "../device.ts";
 import { UsageError } from "../errors.ts";
 import { openKinds } from "../jobs/dataset.ts";
-import { labelOf, readInspector, tellOfficialSplit, tellUntested, testImages } from "../jobs/inspection.ts";
+import { labelOf, readInspector, tellLeak, tellUntested, testImages } from "../jobs/inspection.ts";
 import { csv, LocalisationResults, printFigures, SCORES, writeMetrics } from "../jobs/inspection_results.ts";
 import * as shared from "./shared.ts";
 
@@ -53,7 +53,7 @@ export default defineCommand({
     tellUntested(all, kinds, info, options, context);
     const samples = await testImages(kinds, info.parts, side, context, groundTruth === "official");
     refuseOverlap(info.trainedOn, samples);
-    if (info.officialSplit) tellOfficialSplit(context);
+    tellLeak(info, context);
     using parameters = networkParameters(0, withPrefix(config, inspector.weights));
     using predictor = new Predictor(await openGpu(), config, parameters, side, options.batchSize);
     const selection = info.selection === "last"

@@ -22,7 +22,7 @@ import {
 import { isSoftware } from "../../src/gpu/device.ts";
 import { defineCommand } from "../command.ts";
 import { openGpu } from "../device.ts";
-import { hasOfficialSplit, tellOfficialSplit, testImages, trainingImages } from "../jobs/inspection.ts";
+import { leakOf, tellLeak, testImages, trainingImages } from "../jobs/inspection.ts";
 import { requireSide, trainInspector } from "../jobs/inspection_training.ts";
 import * as shared from "./shared.ts";
 
@@ -228,8 +228,8 @@ export default defineCommand({
     const tested = await testImages(kinds, parts, side, context, selection === "test-best");
     const hashes = [...normal, ...defects, ...controls].map(({ hash }) => hash);
     refuseOverlap(hashes, tested);
-    const officialSplit = await hasOfficialSplit(options.pairs) || undefined;
-    if (officialSplit) tellOfficialSplit(context);
+    const leak = await leakOf(options.pairs);
+    tellLeak(leak, context);
     const classes = network === "classifier" ? labels : undefined;
     const strange = classes && tested.find(({ kind }) => kind !== undefined && !labels.includes(kind));
     if (selection === "test-best" && strange) {
@@ -260,7 +260,7 @@ export default defineCommand({
         parts,
         selection,
         seed,
-        officialSplit,
+        ...leak,
         trainedOn: [...new Set(hashes.map((hash) => hash.slice(0, SHORT_HASH)))].sort(),
       },
       select: predictor && {

@@ -4,6 +4,7 @@ import { samplingSizes } from "../../src/anomaly/embedding.ts";
 import { UserError } from "../../src/errors.ts";
 import { defineCommand } from "../command.ts";
 import { usePrecision } from "../device.ts";
+import { wasGiven } from "../jobs/dataset.ts";
 import { fitGenerationTo, jobBudget } from "../jobs/memory.ts";
 import { recordedSettings, remakePairs } from "../jobs/regeneration.ts";
 import { openTrainedBase, readEmbedding } from "../jobs/training.ts";
@@ -51,7 +52,7 @@ export default defineCommand({
   async run({ pairs, image, batchSize, memory, ...given }, context) {
     const { records, config } = await recordedSettings(pairs, image, generate.flags);
     const places = { ...config, ...Object.fromEntries(Object.entries(given).filter(([, path]) => path !== undefined)) };
-    const { data, trainRun, masks, model, officialSplit } = places;
+    const { data, trainRun, masks, model, officialSplit, allPairs } = places;
     if (data === undefined || trainRun === undefined) {
       throw new UserError(
         `${pairs} holds no config.json of generate`,
@@ -76,6 +77,7 @@ export default defineCommand({
       data,
       masks,
       officialSplit,
+      allPairs: allPairs ?? await wasGiven(trainRun, "all-pairs"),
       base,
       embedding,
       embeddingHash: sha256,

@@ -5,7 +5,7 @@ import { samplingSizes } from "../../src/anomaly/embedding.ts";
 import { guideFromOf } from "../../src/anomaly/surface.ts";
 import { UserError } from "../../src/errors.ts";
 import { defineCommand } from "../command.ts";
-import { dataOf, learnedKinds } from "../jobs/dataset.ts";
+import { dataOf, learnedKinds, wasGiven } from "../jobs/dataset.ts";
 import { readJson, readProduct } from "../jobs/files.ts";
 import { fitGenerationTo, jobBudget } from "../jobs/memory.ts";
 import { servePage } from "../jobs/page_server.ts";
@@ -66,7 +66,12 @@ export default defineCommand({
     using opened = await openTrainedBase(trainRun, given.model ?? trained, context);
     const { base } = opened, reweighting = usualReweighting(opened.tuned);
     const { path, embedding, sha256 } = await readEmbedding(trainRun, "train", base);
-    const kinds = learnedKinds({ data, part, defect }, path, embedding.keys, context);
+    const kinds = learnedKinds(
+      { data, part, defect, allPairs: await wasGiven(trainRun, "all-pairs") },
+      path,
+      embedding.keys,
+      context,
+    );
     // One picture at a time: it fits, or it is told before anyone has painted a mask.
     const guideFrom = guideFromOf(embedding, kinds.map(({ key }) => key));
     const sizes = {

@@ -45,6 +45,13 @@ export const officialSplit = {
   default: false,
 } as const satisfies Flag;
 
+export const allPairs = {
+  type: "boolean",
+  description: "Learn from every pair: none is left to test on.",
+  goesWith: { officialSplit: [false] },
+  default: false,
+} as const satisfies Flag;
+
 /** Seed of the official trainings, which their `--seed` has where it is left out. */
 export const OFFICIAL_SEED = 23;
 

@@ -7,7 +7,7 @@ import { promptTemplates } from "../../src/data/prompts.ts";
 import { defineCommand } from "../command.ts";
 import { openBase, openTrainableBase } from "../device.ts";
 import { UsageError } from "../errors.ts";
-import { openKinds, trainingSamples } from "../jobs/dataset.ts";
+import { openKinds, tellLearned, trainingSamples } from "../jobs/dataset.ts";
 import { fitTrainingTo, jobBudget } from "../jobs/memory.ts";
 import { encodeSurfaces, encodeViews, surfacesOf, train, unmasked } from "../jobs/training.ts";
 import { VALIDATION, validationSheet } from "../jobs/validation.ts";
@@ -72,6 +72,7 @@ export default defineCommand({
       seed: shared.OFFICIAL_SEED,
     }),
     officialSplit: shared.officialSplit,
+    allPairs: shared.allPairs,
     seed: shared.seed,
     tune: {
       type: "boolean",
@@ -218,7 +219,9 @@ export default defineCommand({
     const withSurface = learnsSurface(options);
     using owned = options.tune ? await openTrainableBase(options.model) : undefined;
     const base = owned ?? await openBase(options.model);
-    const kinds = openKinds(options, context), samples = await trainingSamples(kinds, context);
+    const kinds = openKinds(options, context);
+    tellLearned(kinds, options, context);
+    const samples = await trainingSamples(kinds, context);
     const { maxTrainSteps = options.tune ? TUNED.stepsPerKind * kinds.length : USUAL.steps } = options;
     if (options.initializer === "word") base.wordVector(options.initializerToken); // refused before anything is encoded
     const area = options.lossNormalization === "area";

@@ -5,7 +5,7 @@ import { maskItems } from "../../src/anomaly/training_set.ts";
 import { promptTemplates } from "../../src/data/prompts.ts";
 import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
-import { openKinds, trainingSamples } from "../jobs/dataset.ts";
+import { openKinds, tellLearned, trainingSamples } from "../jobs/dataset.ts";
 import { fitTrainingTo, jobBudget } from "../jobs/memory.ts";
 import { encodeViews, train } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
@@ -39,6 +39,7 @@ export default defineCommand({
       seed: shared.OFFICIAL_SEED,
     }),
     officialSplit: shared.officialSplit,
+    allPairs: shared.allPairs,
     seed: shared.seed,
     maxTrainSteps: shared.maxTrainSteps(300),
     trainBatchSize: shared.trainBatchSize(4),
@@ -85,7 +86,9 @@ export default defineCommand({
   examples: ["--data photos --out runs/photos-masks"],
   async run(options, context) {
     const base = await openBase(options.model);
-    const kinds = openKinds(options, context), samples = await trainingSamples(kinds, context);
+    const kinds = openKinds(options, context);
+    tellLearned(kinds, options, context);
+    const samples = await trainingSamples(kinds, context);
     if (options.initializer === "word") base.wordVector(options.initializerToken); // refused before anything is encoded
     const area = options.lossNormalization === "area";
     const sizes = { batch: options.trainBatchSize, tokens: options.numVectors, area, kinds: kinds.length };

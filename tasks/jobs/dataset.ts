@@ -14,6 +14,7 @@ export interface Selection {
   readonly part?: readonly string[];
   readonly defect?: readonly string[];
   readonly officialSplit?: boolean;
+  readonly allPairs?: boolean;
 }
 
 /** One kind of defect of one part. */
@@ -30,11 +31,12 @@ export interface Kind {
  * @throws UserError where the data set does not hold what was asked for
  */
 export function openKinds(
-  { data, part, defect, officialSplit }: Selection,
+  { data, part, defect, officialSplit, allPairs }: Selection,
   context?: Pick<Context, "log">,
 ): Kind[] {
   const parts = scanDataset(data, {
     officialSplit,
+    allPairs,
     note: context?.log,
     parts: part?.length ? part : undefined,
     defects: defect?.length ? defect : undefined,
@@ -64,6 +66,34 @@ export function learnedKinds(
     );
   }
   return known;
+}
+
+/** Says how many pairs are learned from, since the rest of them goes unused without a test. */
+export function tellLearned(
+  kinds: readonly Kind[],
+  { officialSplit, allPairs }: Pick<Selection, "officialSplit" | "allPairs">,
+  { log }: Pick<Context, "log">,
+): void {
+  const count = (which: "train" | "pairs") => kinds.reduce((sum, { defect }) => sum + defect[which].length, 0);
+  const [learned, all] = [count("train"), count("pairs")];
+  if (allPairs) return log(`learning from all ${all} pairs: none is left to test on`);
+  const first = officialSplit
+    ? "images 0 to N//3 of each kind"
+    : "the first third of each kind, the rest being for tests";
+  log(`learning from ${learned} of ${all} pairs: ${first}${officialSplit ? "" : " (--all-pairs takes all)"}`);
+}
+
+/** Flags of a run that name the runs it rests on. */
+const ORIGINS = ["train-run", "masks-run", "masks"];
+
+/** Whether a run, or one that it rests on, was given a flag without a value. */
+export async function wasGiven(folder: string, flag: "official-split" | "all-pairs"): Promise<boolean> {
+  const config = await readJson<Record<string, unknown>>(join(folder, "config.json")) ?? {};
+  if (config[flag] === true) return true;
+  for (const origin of ORIGINS.map((name) => config[name])) {
+    if (typeof origin === "string" && await wasGiven(origin, flag)) return true;
+  }
+  return false;
 }
 
 /** Share of a picture above which a mask looks like one whose black and white changed places. */

@@ -42,6 +42,7 @@ export interface EvaluationRun {
   readonly part?: readonly string[];
   readonly defect?: readonly string[];
   readonly officialSplit: boolean;
+  readonly allPairs: boolean;
   readonly networks: GenerationNetworks;
   readonly kid: keyof typeof kidRules;
   readonly cluster: keyof typeof clusterRules;

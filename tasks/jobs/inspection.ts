@@ -6,7 +6,7 @@ import { controlledPairs, listedDefects, scanGenerated } from "../../src/inspect
 import { decodeInspector, type Inspector, type InspectorInfo } from "../../src/inspection/training/model_file.ts";
 import { type InspectionSample, loadSample } from "../../src/inspection/training/samples.ts";
 import type { Context } from "../command.ts";
-import { type Kind, openKinds } from "./dataset.ts";
+import { type Kind, openKinds, wasGiven } from "./dataset.ts";
 import { readJson, readProduct } from "./files.ts";
 
 /** File that a finished `inspect train` leaves. */
@@ -133,25 +133,24 @@ export async function testImages(
   return await load(wanted, side, "reading test images", context, soft);
 }
 
-/** Flags of a run that name the runs it rests on. */
-const ORIGINS = ["train-run", "masks-run", "masks"];
-
-/** Whether a run of pairs, or a run that it rests on, took image ⌊N/3⌋ of each kind to learn from (`--official-split`). */
-export async function hasOfficialSplit(folder: string): Promise<boolean> {
-  const config = await readJson<Record<string, unknown>>(join(folder, "config.json")) ?? {};
-  if (config["official-split"] === true) return true;
-  for (const origin of ORIGINS.map((name) => config[name])) {
-    if (typeof origin === "string" && await hasOfficialSplit(origin)) return true;
-  }
-  return false;
+/** Which test images stand behind a run of pairs, or behind a run that it rests on. */
+export async function leakOf(folder: string): Promise<Pick<InspectorInfo, "officialSplit" | "allPairs">> {
+  return {
+    ...(await wasGiven(folder, "official-split") ? { officialSplit: true } : {}),
+    ...(await wasGiven(folder, "all-pairs") ? { allPairs: true } : {}),
+  };
 }
 
-/** Says that a test image stands behind the pairs; their pixels are others, so that no comparison of images finds it. */
-export function tellOfficialSplit({ log }: Pick<Context, "log">): void {
-  log(
-    "warning: the pairs were learned from image N//3 of each kind too, which is a test image (--official-split): figures are " +
-      "too good (make pairs without it)",
-  );
+/** Says that test images stand behind the pairs; their pixels are others, so that no comparison of images finds them. */
+export function tellLeak(
+  { officialSplit, allPairs }: Pick<InspectorInfo, "officialSplit" | "allPairs">,
+  { log }: Pick<Context, "log">,
+): void {
+  if (!officialSplit && !allPairs) return;
+  const [learned, flag] = allPairs
+    ? ["every pair, test images too", "--all-pairs"]
+    : ["image N//3 of each kind too, which is a test image", "--official-split"];
+  log(`warning: the pairs were learned from ${learned} (${flag}): figures are too good (make pairs without it)`);
 }
 
 /**

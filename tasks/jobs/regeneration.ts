@@ -62,6 +62,7 @@ export interface Regeneration {
   readonly data: string;
   readonly masks?: string;
   readonly officialSplit?: boolean;
+  readonly allPairs?: boolean;
   readonly base: BaseModel;
   readonly embedding: AnomalyEmbedding;
   /** SHA-256 of the embedding file. */
@@ -129,7 +130,9 @@ export async function remakePairs(records: readonly ManifestRecord[], run: Regen
 }
 
 /** Reads the masks that pairs were drawn with, from their files or placed anew. */
-function masksOf({ data, masks, officialSplit, base }: Regeneration): (record: ManifestRecord) => Promise<Mask> {
+function masksOf(
+  { data, masks, officialSplit, allPairs, base }: Regeneration,
+): (record: ManifestRecord) => Promise<Mask> {
   const grounds = new Map<string, Promise<MaskGround>>();
   return async ({ part, defect, index, seed, maskSource }) => {
     if (maskSource !== "placed") {
@@ -138,7 +141,7 @@ function masksOf({ data, masks, officialSplit, base }: Regeneration): (record: M
     }
     const key = `${part}+${defect}`;
     if (!grounds.has(key)) {
-      const [kind] = openKinds({ data, part: [part], defect: [defect], officialSplit });
+      const [kind] = openKinds({ data, part: [part], defect: [defect], officialSplit, allPairs });
       grounds.set(key, maskGround(kind, base.side));
     }
     return placedMask(await grounds.get(key)!, seed, key, index);

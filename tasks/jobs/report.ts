@@ -24,7 +24,7 @@ import { averages, byPart, type ComparisonTable } from "../../src/report/tables.
 import { partsFolder } from "../assets.ts";
 import type { Context } from "../command.ts";
 import { readJsonLines } from "../run_folder.ts";
-import { dataOf } from "./dataset.ts";
+import { dataOf, wasGiven } from "./dataset.ts";
 import { LEARNED, STAGES } from "./demo_page.ts";
 import { EVALUATION, EVALUATION_NOTE, type EvaluationFile, evaluationTables } from "./evaluation.ts";
 import { existsFile, readJson } from "./files.ts";
@@ -222,7 +222,13 @@ async function readRun(word: string, { data: given, shown }: ReportRun): Promise
   let pairs: PairReport | undefined, folders: PairFolders | undefined;
   if (await existsFile(join(inside, MANIFEST))) {
     const masks = command === "demo" ? join(folder, STAGES.masks) : config.masks as string | undefined;
-    folders = { folder: inside, data, masks, officialSplit: config["official-split"] === true };
+    folders = {
+      folder: inside,
+      data,
+      masks,
+      officialSplit: config["official-split"] === true,
+      allPairs: await wasGiven(folder, "all-pairs"),
+    };
     pairs = await reportPairs(folders, shown);
     if (!pairs.records.length) throw new UserError(`${folder} holds no pairs yet`, "let the run finish first");
     highlights = pairHighlights(pairs);

@@ -28,6 +28,7 @@ export interface PairFolders {
   /** Folder of masks that were drawn with. */
   readonly masks?: string;
   readonly officialSplit?: boolean;
+  readonly allPairs?: boolean;
 }
 
 /** What a page tells about the pairs of a run. */
@@ -52,8 +53,10 @@ export function maskPicture(mask: Mask, side = SMALL): Uint8Array {
 export const photoOf = async (path: string, side = SMALL) => await photo(await loadImage(path), side);
 
 /** Kinds of defect in a data set; none where it is not at hand. */
-function kindsOf({ data, officialSplit }: PairFolders, parts: readonly string[]): Kind[] {
-  return data === undefined ? [] : openKinds({ data, officialSplit }).filter((kind) => parts.includes(kind.part.name));
+function kindsOf({ data, officialSplit, allPairs }: PairFolders, parts: readonly string[]): Kind[] {
+  return data === undefined
+    ? []
+    : openKinds({ data, officialSplit, allPairs }).filter((kind) => parts.includes(kind.part.name));
 }
 
 /** The source of a pair, where the data set is at hand. */

@@ -147,6 +147,24 @@ Deno.test("augment: a mask made smaller keeps its area, and a thin line never va
   assert.deepEqual([prepared.image.width, prepared.image.height, prepared.mask.data.length], [32, 32, 1024]);
 });
 
+Deno.test("augment: a speck between the samples is marked where it lands, and nothing for what lies outside the view", () => {
+  const specks = (...at: number[]): Mask => {
+    const data = new Uint8Array(128 * 128);
+    for (const i of at) data[i] = 1;
+    return { width: 128, height: 128, channels: 1, data };
+  };
+  const keep = specks(20 * 128 + 20), both = specks(20 * 128 + 20, 20 * 128 + 120), image = picture(keep);
+  const view = (mask: Mask, index: number) =>
+    augment({ image, mask }, new Random(12, "augment-test", index), {
+      ...{ resolution: 8, rotation: 0, minCrop: 0.25, maxCrop: 0.25, horizontalFlip: false, verticalFlip: false },
+      keep,
+    }).mask;
+  for (let index = 0; index < 100; index++) {
+    assert.deepEqual(view(both, index), view(keep, index), `view ${index}`);
+    assert.equal(view(keep, index).reduce((sum, v) => sum + v, 0), 1);
+  }
+});
+
 Deno.test("augment: the official variant shares one crop, rotates one way, and leaves half of the batches alone", () => {
   let plain = 0;
   for (let index = 0; index < 200; index++) {

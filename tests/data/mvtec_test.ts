@@ -81,6 +81,19 @@ Deno.test("data set: the official split trains on one test image more", () =>
     assert.equal(crack.test[0].stem, "002");
   }));
 
+Deno.test("data set: all pairs are learned from where that is asked for, one alone too", () =>
+  withFiles(mvtec("", 4), (root) => {
+    const [{ defects: [crack] }] = scanDataset(root, { allPairs: true });
+    assert.deepEqual(crack.train.map(({ stem }) => stem), ["000", "001", "002", "003"]);
+    assert.deepEqual(crack.test, []);
+    for (const n of numbers(4).slice(1)) {
+      Deno.removeSync(join(root, `test/crack/${n}.png`));
+      Deno.removeSync(join(root, `ground_truth/crack/${n}_mask.png`));
+    }
+    refused(root, /only one image/);
+    assert.equal(scanDataset(root, { allPairs: true })[0].defects[0].train.length, 1);
+  }));
+
 Deno.test("data set: the split is disjoint and whole for every count; MVTec's bottle has 43 test images", () => {
   assert.equal([20, 22, 21].reduce((sum, count) => sum + count - trainCount(count), 0), 43);
   for (let count = 2; count < 50; count++) {

@@ -307,6 +307,23 @@ test("generate --parity official: a seed of its own, JPEG, the decoder's picture
   assert.match(out, /2 of 2 images are the same bytes/);
 });
 
+test("--all-pairs: the images after the first third too, and generate follows its training", async () => {
+  const broken = /weave\/test\/hole\/002\.png: the image is broken/; // one of the test images
+  assert.match((await shop.run(`${TRAIN} --part weave --defect hole --all-pairs --out @all`)).err, broken);
+  const line = "generate --data @data --model @model --part weave --defect hole --count 2 --steps 2";
+  Deno.mkdirSync(shop.file("learned-all"));
+  for (const { name, isFile } of Deno.readDirSync(shop.file("run"))) {
+    if (isFile) Deno.copyFileSync(shop.file(`run/${name}`), shop.file(`learned-all/${name}`));
+  }
+  const settings = JSON.parse(Deno.readTextFileSync(shop.file("run/config.json")));
+  Deno.writeTextFileSync(shop.file("learned-all/config.json"), JSON.stringify({ ...settings, "all-pairs": true }));
+  assert.match((await shop.run(`${line} --train-run @learned-all --out @from-all`)).err, broken);
+  await shop.good(`${line} --train-run @learned-all --no-all-pairs --out @from-third`);
+  const both = await shop.run(`${line} --train-run @run --all-pairs --official-split --out @both`);
+  assert.match(both.err, /--all-pairs goes without --official-split/);
+  assert.equal(both.code, 2);
+});
+
 test("what --min-change refuses is tried again, then kept and marked", async () => {
   const ungated = `${PAIRS} --part weave --count 3 --batch-size 2`;
   const common = `${ungated} --max-attempts 3 --min-changed-share 0`;

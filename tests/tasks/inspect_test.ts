@@ -250,12 +250,20 @@ test("inspect test: kinds that are passed over, and masks that mark nothing, are
 });
 
 test("inspect: pairs behind which a test image stands are told of in one line, in training and in test", async () => {
-  const warning = /^warning: the pairs were learned from image N\/\/3 of each kind too, .*\(make pairs without it\)$/gm;
+  const warning =
+    /^warning: the pairs were learned from (image N\/\/3 of each kind too|every pair), .*\(make pairs without it\)$/gm;
   const told = async (line: string) => [...(await shop.good(line)).err.matchAll(warning)].length;
   const baseline = "baseline --method crop-paste --data @data --part plate --count 2";
   await shop.good(`${baseline} --official-split --out @leaking`);
-  await shop.good(`${baseline} --out @clean`);
-  for (const [pairs, count] of [["leaking", 1], ["clean", 0]] as const) {
+  assert.match(
+    (await shop.good(`${baseline} --out @clean`)).err,
+    /^learning from 4 of 12 pairs: .*--all-pairs takes all/m,
+  );
+  assert.match(
+    (await shop.good(`${baseline} --all-pairs --out @whole`)).err,
+    /^learning from all 12 pairs: none is left/m,
+  );
+  for (const [pairs, count] of [["leaking", 1], ["whole", 1], ["clean", 0]] as const) {
     assert.equal(await told(`inspect train --pairs @${pairs} --data @data ${SIZE} --out @${pairs}-unet`), count);
     assert.equal(await told(`inspect test --train-run @${pairs}-unet --data @data --out @${pairs}-test`), count);
   }

@@ -29,6 +29,8 @@ export interface InspectorInfo {
   readonly trainedOn: readonly string[];
   /** Whether what made its pairs had learned from image ⌊N/3⌋ of each kind too, a test image, as the official code does. */
   readonly officialSplit?: true;
+  /** Whether it had learned from all pairs, every test image included. */
+  readonly allPairs?: true;
 }
 
 const FORMAT = "anomalydiffusion-inspector";
