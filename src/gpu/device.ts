@@ -34,6 +34,17 @@ export interface Pipeline {
   readonly pipeline: GPUComputePipeline;
   /** Of its one bind group. */
   readonly layout: GPUBindGroupLayout;
+  /** Compiles it once more, for what it says when it fails. */
+  readonly compile: () => void;
+}
+
+/** What has launches, and can tell which of them an error of the device comes from. */
+export interface Suspect {
+  /**
+   * The launch that fails with this message when it is set up once more; nothing is run.
+   * @returns its label and its kernel, undefined where none does
+   */
+  blame(message: string): Promise<string | undefined>;
 }
 
 /** What products with f16 weights are computed in. */
@@ -88,7 +99,9 @@ export class Gpu implements Disposable {
   #owned = new Set<GPUBuffer>();
   #allocated = 0;
   #peak = 0;
+  readonly #suspects = new Set<Suspect>();
   #failure: Error | undefined;
+  #blamed: Promise<void> | undefined;
   #closed = false;
 
   private constructor(device: GPUDevice, info: GPUAdapterInfo) {
@@ -99,13 +112,18 @@ export class Gpu implements Disposable {
     this.hasF16 = device.features.has("shader-f16");
     device.addEventListener("uncapturederror", (event) => {
       event.preventDefault();
+      if (this.#failure) return;
       const { error } = event as GPUUncapturedErrorEvent;
-      this.#failure ??= error instanceof GPUOutOfMemoryError
-        ? new UserError(
+      if (error instanceof GPUOutOfMemoryError) {
+        this.#failure = new UserError(
           `the graphics adapter has no memory left, with ${(this.#allocated / 2 ** 30).toFixed(1)} GiB in use`,
           "end other programs that use it, or keep to less with --memory; what was finished is saved: --resume goes on",
-        )
-        : new Error(`GPU: ${error.message}`);
+        );
+        return;
+      }
+      const message = error.message.trim();
+      this.#failure = new Error(`GPU: ${message}`);
+      this.#blamed = this.#blame(message);
     });
     device.lost.then((lost) => {
       if (this.#closed) return;
@@ -184,9 +202,45 @@ export class Gpu implements Disposable {
     this.#peak = this.#allocated;
   }
 
-  /** Throws the first error that the device reported since it was opened. */
+  /**
+   * Throws the first error that the device reported since it was opened. It names the launch at fault by label and kernel where
+   * the error is one of a shader, a binding or a dispatch of a program that is still there. Deno reports errors in a later turn of
+   * its event loop, so what made one does not throw; the next {@linkcode read} or {@linkcode settle} does, or an earlier call
+   * that checks.
+   */
   check(): void {
     if (this.#failure) throw this.#failure;
+  }
+
+  /** Has a program asked about errors, until {@linkcode forget}. */
+  watch(program: Suspect): void {
+    this.#suspects.add(program);
+  }
+
+  /** Ends {@linkcode watch}. */
+  forget(program: Suspect): void {
+    this.#suspects.delete(program);
+  }
+
+  /** What the device says against something that is done with it, without keeping that as its failure. */
+  async errorOf(action: () => void): Promise<string | undefined> {
+    for (const filter of ["internal", "validation"] as const) this.device.pushErrorScope(filter);
+    action();
+    const errors = await Promise.all([this.device.popErrorScope(), this.device.popErrorScope()]);
+    return errors.find((error) => error)?.message.trim();
+  }
+
+  /**
+   * Names the launch at fault in the failure. WebGPU's messages name a buffer or a shader at best, and a scope around every launch
+   * would cost each replay; so it is looked for afterwards. Scopes answer at once: this is done before other code sees the failure.
+   */
+  async #blame(message: string): Promise<void> {
+    for (const program of this.#suspects) {
+      const launch = await program.blame(message).catch(() => undefined); // the device may be gone too
+      if (launch === undefined) continue;
+      this.#failure = new Error(`GPU: ${launch}: ${message}`);
+      return;
+    }
   }
 
   /** A storage buffer of at least `bytes` bytes, from the pool where one fits. Contents are undefined. */
@@ -261,31 +315,38 @@ export class Gpu implements Disposable {
     return layout;
   }
 
-  /** The pipeline of a kernel with these constants, compiled once per device. */
-  pipeline(kernel: Kernel, defines: Defines): Pipeline {
+  /**
+   * The pipeline of a kernel with these constants, compiled once per device.
+   * @param user whose launch it is for
+   */
+  pipeline(kernel: Kernel, defines: Defines, user?: string): Pipeline {
     const key = `${kernel.name} ${JSON.stringify(defines)} ${kernel.bindings.join()}`;
     const known = this.#pipelines.get(key);
     if (known) return known;
     const most = this.device.limits.maxStorageBuffersPerShaderStage;
     if (kernel.bindings.length > most) {
       throw new UserError(
-        `${kernel.name} binds ${kernel.bindings.length} buffers, this adapter at most ${most}`,
+        `${user === undefined ? "" : `${user}: `}${kernel.name} binds ${kernel.bindings.length} buffers, ` +
+          `this adapter at most ${most}`,
         "use another adapter; doctor lists the limits",
       );
     }
     const layout = this.#layout(kernel.bindings);
     const code = expand(kernel.source, defines);
-    const module = this.device.createShaderModule({ label: key, code });
-    const pipeline = this.device.createComputePipeline({
-      label: key,
-      layout: this.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
-      compute: { module, entryPoint: "main" },
-    });
-    if (this.#failure && Deno.env.get("ANOMALYDIFFUSION_DEBUG")) {
-      console.error(code.split("\n").map((line, i) => `${i + 1}: ${line}`).join("\n"));
-    }
+    const compile = () =>
+      this.device.createComputePipeline({
+        label: key,
+        layout: this.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+        compute: { module: this.device.createShaderModule({ label: key, code }), entryPoint: "main" },
+      });
+    const again = () => {
+      if (Deno.env.get("ANOMALYDIFFUSION_DEBUG")) {
+        console.error(code.split("\n").map((line, i) => `${i + 1}: ${line}`).join("\n"));
+      }
+      compile();
+    };
+    const result = { label: key, pipeline: compile(), layout, compile: again };
     this.check();
-    const result = { label: key, pipeline, layout };
     this.#pipelines.set(key, result);
     return result;
   }
@@ -312,10 +373,12 @@ export class Gpu implements Disposable {
     this.device.queue.submit([encoder.finish()]);
     try {
       await Promise.all(staged.map((staging) => staging.mapAsync(GPUMapMode.READ)));
+      await this.#blamed;
       this.check();
       return staged.map((staging, i) => staging.getMappedRange().slice(0, sources[i].bytes));
     } catch (error) {
       await Promise.resolve();
+      await this.#blamed;
       this.check();
       throw error;
     } finally {
@@ -326,6 +389,7 @@ export class Gpu implements Disposable {
   /** Waits until everything that was submitted has run. */
   async settle(): Promise<void> {
     await this.device.queue.onSubmittedWorkDone();
+    await this.#blamed;
     this.check();
   }
 

@@ -3,7 +3,7 @@
  * submit. Uniforms of all launches lie in one buffer with dynamic offsets and are uploaded once.
  */
 
-import { type Gpu, type Kernel, type Pipeline, UNIFORM_STRIDE } from "./device.ts";
+import { type Gpu, type Kernel, type Pipeline, type Suspect, UNIFORM_STRIDE } from "./device.ts";
 import type { Defines } from "./template.ts";
 
 /** A number in a uniform block: an unsigned integer, or `{ f32 }`. */
@@ -53,7 +53,7 @@ interface Recorded {
 }
 
 /** Launches with their pipelines, bind groups and uniforms. */
-export class Program implements Disposable {
+export class Program implements Disposable, Suspect {
   readonly #gpu: Gpu;
   readonly #recorded: Recorded[] = [];
   readonly #uniforms: GPUBuffer;
@@ -74,7 +74,7 @@ export class Program implements Disposable {
       return `${ids.get(buffer)}:${offset}:${size}`;
     };
     launches.forEach((launch, i) => {
-      const pipeline = gpu.pipeline(launch.kernel, launch.defines);
+      const pipeline = gpu.pipeline(launch.kernel, launch.defines, launch.label);
       if (launch.buffers.length !== launch.kernel.bindings.length) {
         throw new Error(
           `${launch.label}: ${launch.kernel.name} binds ${launch.kernel.bindings.length} buffers, got ${launch.buffers.length}`,
@@ -89,20 +89,25 @@ export class Program implements Disposable {
       const key = `${launch.kernel.bindings.join()} ${launch.buffers.map(id).join()}`;
       let group = groups.get(key);
       if (!group) {
-        group = gpu.device.createBindGroup({
-          label: launch.label,
-          layout: pipeline.layout,
-          entries: [
-            { binding: 0, resource: { buffer: this.#uniforms, size: UNIFORM_STRIDE } },
-            ...launch.buffers.map((region, k) => ({ binding: k + 1, resource: region })),
-          ],
-        });
+        group = this.#bind(launch, pipeline);
         groups.set(key, group);
       }
       this.#recorded.push({ launch, pipeline, group, offset: i * UNIFORM_STRIDE });
     });
     gpu.device.queue.writeBuffer(this.#uniforms, 0, bytes);
     gpu.check();
+    gpu.watch(this);
+  }
+
+  #bind({ label, buffers }: Launch, { layout }: Pipeline): GPUBindGroup {
+    return this.#gpu.device.createBindGroup({
+      label,
+      layout,
+      entries: [
+        { binding: 0, resource: { buffer: this.#uniforms, size: UNIFORM_STRIDE } },
+        ...buffers.map((region, k) => ({ binding: k + 1, resource: region })),
+      ],
+    });
   }
 
   /** Number of dispatches in one replay. */
@@ -134,6 +139,26 @@ export class Program implements Disposable {
       device.queue.submit([encoder.finish()]);
     }
     this.#gpu.check();
+  }
+
+  /** See {@linkcode Suspect.blame}. Encodes and binds each launch alone, and compiles only what does not encode. */
+  async blame(message: string): Promise<string | undefined> {
+    const gpu = this.#gpu;
+    for (const recorded of this.#recorded) {
+      const { launch, pipeline } = recorded;
+      const encoding = await gpu.errorOf(() => {
+        const encoder = gpu.device.createCommandEncoder({ label: launch.label }), pass = encoder.beginComputePass();
+        this.#dispatch(pass, recorded);
+        pass.end();
+        encoder.finish();
+      });
+      const binding = await gpu.errorOf(() => this.#bind(launch, pipeline));
+      const compiling = encoding && !binding ? await gpu.errorOf(pipeline.compile) : undefined;
+      // What fails at its submit, as a buffer that is gone does, fails with more words than when it is bound.
+      if ([encoding, binding, compiling].some((said) => said && message.includes(said))) {
+        return `${launch.label} (${launch.kernel.name})`;
+      }
+    }
   }
 
   /**
@@ -184,6 +209,7 @@ export class Program implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#gpu.forget(this);
     this.#uniforms.destroy();
   }
 }

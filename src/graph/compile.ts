@@ -143,7 +143,9 @@ export function tuningOf({ choices, device, subgroups, card, precision }: Gpu): 
  * @param outputs tensors to read after a run, by name
  * @param effects results of effect ops (optimiser steps, assignments) that shall run too
  * @param scratch memory for activations that is shared with other programs; the program's own where left out
- * @throws Error naming the node whose shader or size the device refuses
+ * @throws Error naming the node that needs more workgroups or bindings than there are, UserError naming the input or buffer that is
+ * too large. What else the device refuses, shaders among it, Deno reports later: the next read, or a run before it, throws with the
+ * node's label and its kernel ({@linkcode Gpu.check}).
  */
 export function compile<O extends Outputs>(
   gpu: Gpu,
