@@ -7,7 +7,17 @@ import * as ops from "../../src/graph/ops/pointwise.ts";
 import type { Tensor } from "../../src/graph/tensor.ts";
 import { constant, input } from "../../src/graph/variable.ts";
 import * as reference from "../reference/pointwise.ts";
-import { assertClose, map, type NDArray, ndarray, normals, sizeOf, sumTo, uniforms } from "../support/arrays.ts";
+import {
+  assertClose,
+  integers,
+  map,
+  type NDArray,
+  ndarray,
+  normals,
+  sizeOf,
+  sumTo,
+  uniforms,
+} from "../support/arrays.ts";
 import { gpu, type OpCase, testOps } from "../support/ops.ts";
 
 const cases: OpCase[] = [];
@@ -113,6 +123,22 @@ for (const [name, build, forward, backward] of binary) {
   }
 }
 
+// Whole numbers, of which many are equal: the gradient is shared there.
+for (const [name, build, forward, backward] of binary.slice(-2)) {
+  for (const [a, b] of shapes) {
+    cases.push({
+      name: `${name} of whole numbers [${a}] and [${b}]`,
+      inputs: [integers(a, "a", -1, 2), integers(b, "b", -1, 2)],
+      build,
+      forward,
+      backward: (dy, a, b) => {
+        const grads = backward(dy, a, b);
+        return [grads.a, grads.b];
+      },
+    });
+  }
+}
+
 for (const [from, to] of [[[1], [3, 5]], [[2, 1, 1, 4], [2, 3, 5, 4]], [[7, 1], [2, 7, 3]]]) {
   cases.push({
     name: `broadcastTo [${from}] → [${to}]`,
@@ -128,13 +154,16 @@ testOps(cases);
 const test = (name: string, fn: () => void | Promise<void>) =>
   Deno.test({ name, fn, sanitizeOps: false, sanitizeResources: false });
 
-test("of equal numbers the gradient of maximum and minimum goes to the first", async () => {
-  const same = constant(Float32Array.of(2, -1, 0)), other = constant(Float32Array.of(2, -1, 0));
-  for (const op of [ops.maximum, ops.minimum]) {
-    const [a, b] = gradient(op(same, other), [same, other]);
+test("of equal numbers each gets half of the gradient of maximum and minimum, as in the reference", async () => {
+  const values = ndarray([3], [2, -1, 0]), one = ndarray([3], 1);
+  const same = constant(Float32Array.from(values.data)), other = constant(Float32Array.from(values.data));
+  const references = { maximum: reference.maximumBackward, minimum: reference.minimumBackward };
+  for (const name of ["maximum", "minimum"] as const) {
+    const [a, b] = gradient(ops[name](same, other), [same, other]), expected = references[name](one, values, values);
     using program = compile(gpu, { a, b });
     const result = await program.run();
-    assert.deepEqual([[...result.a], [...result.b]], [[1, 1, 1], [0, 0, 0]]);
+    assert.deepEqual([[...result.a], [...result.b]], [[...expected.a.data], [...expected.b.data]]);
+    assert.deepEqual([...result.a], [0.5, 0.5, 0.5]);
   }
 });
 

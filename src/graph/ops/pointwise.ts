@@ -215,10 +215,10 @@ function binary(
   return (a: Tensor, b: Tensor): Tensor => apply(op, [a, b], { p: 0, q: 0 })[0];
 }
 
-const wins = flat("maximumBackward", "select(vec4f(0.0), c, a >= b)");
-const loses = flat("maximumBackward", "select(vec4f(0.0), c, a < b)");
-const choose = (op: Op<Constants>, a: Tensor, b: Tensor, dy: Tensor) =>
-  apply(op, [broadcastTo(a, dy.shape), broadcastTo(b, dy.shape), dy], { p: 0, q: 0 })[0];
+const largerBackward = flat("maximumBackward", "select(select(vec4f(0.0), c, a > b), 0.5 * c, a == b)");
+/** Gradient of `a` where the larger of the two was taken: half of it where they are equal, as in PyTorch. */
+const ofLarger = (a: Tensor, b: Tensor, dy: Tensor) =>
+  apply(largerBackward, [broadcastTo(a, dy.shape), broadcastTo(b, dy.shape), dy], { p: 0, q: 0 })[0];
 
 const binaryOps = {
   add: binary("add", "a + b", (_a, _b, _y, dy) => [() => dy, () => dy], true),
@@ -228,12 +228,12 @@ const binaryOps = {
   maximum: binary(
     "maximum",
     "max(a, b)",
-    (a, b, _y, dy) => [() => choose(wins, a, b, dy), () => choose(loses, a, b, dy)],
+    (a, b, _y, dy) => [() => ofLarger(a, b, dy), () => ofLarger(b, a, dy)],
   ),
   minimum: binary(
     "minimum",
     "min(a, b)",
-    (a, b, _y, dy) => [() => choose(wins, b, a, dy), () => choose(loses, b, a, dy)],
+    (a, b, _y, dy) => [() => ofLarger(b, a, dy), () => ofLarger(a, b, dy)],
   ),
 };
 
@@ -245,9 +245,9 @@ export const sub = (a: Tensor, b: Tensor): Tensor => binaryOps.sub(a, b);
 export const mul = (a: Tensor, b: Tensor): Tensor => binaryOps.mul(a, b);
 /** a / b, broadcast. */
 export const div = (a: Tensor, b: Tensor): Tensor => binaryOps.div(a, b);
-/** The larger of a and b, broadcast; of equals the gradient goes to a. */
+/** The larger of a and b, broadcast; of equals each gets half of the gradient. */
 export const maximum = (a: Tensor, b: Tensor): Tensor => binaryOps.maximum(a, b);
-/** The smaller of a and b, broadcast; of equals the gradient goes to b. */
+/** The smaller of a and b, broadcast; of equals each gets half of the gradient. */
 export const minimum = (a: Tensor, b: Tensor): Tensor => binaryOps.minimum(a, b);
 
 const broadcastOp = defineOp<{ shape: Shape }>({
