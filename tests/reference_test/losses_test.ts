@@ -60,6 +60,13 @@ Deno.test("crossEntropy: gradient, and ln C for equal logits", () => {
   assertClose(l.crossEntropyForward(ndarray([2, 5]), ndarray([2], [0, 4])), scalar(Math.log(5)), 1e-15);
 });
 
+Deno.test("mse: gradients, and the masked one where the mask is full", () => {
+  const inputs = { a: normals([2, 2, 3, 2], "a"), b: normals([2, 2, 3, 2], "b") }, { a, b } = inputs;
+  checkGradients("mse", ({ a, b }) => l.mseForward(a, b), (dy, { a, b }) => l.mseBackward(dy, a, b), inputs);
+  assertClose(l.mseForward(ndarray([3], [1, 2, 3]), ndarray([3], [1, 0, 6])), scalar(13 / 3), 1e-15);
+  assertClose(l.mseForward(a, b), l.maskedMseForward(a, b, ndarray([2, 2, 3, 1], 1)), 1e-15);
+});
+
 Deno.test("l1: gradients", () => {
   checkGradients("l1", ({ a, b }) => l.l1Forward(a, b), (dy, { a, b }) => l.l1Backward(dy, a, b), {
     a: normals([2, 5], "a"),
