@@ -1,4 +1,4 @@
-/** Gradients of the reference linear layer, matrix product and convolution against central differences. */
+/** Gradients of the reference linear layer, matrix product and convolution: central differences and adjoint identities. */
 import assert from "node:assert/strict";
 import { assertClose, ndarray, normals } from "../support/arrays.ts";
 import { checkAdjoint, checkGradients } from "../support/finite.ts";
@@ -18,12 +18,16 @@ Deno.test("linear: a worked example", () => {
   assertClose(linearForward(x, w, b), ndarray([2, 3], [15, 22, 29, 21, 24, 27]), 0);
 });
 
-Deno.test("linear: gradients", () => {
+Deno.test("linear: gradients and adjoints", () => {
   const inputs = { x: normals([2, 3, 5], "linear/x"), w: normals([5, 7], "linear/w"), b: normals([7], "linear/b") };
   checkGradients("linear", ({ x, w, b }) => linearForward(x, w, b), (dy, { x, w }) => linearBackward(dy, x, w), inputs);
+  // Linear in each factor.
+  const { x, w } = inputs;
+  checkAdjoint("linear x", (v) => linearForward(v, w), (dy) => linearBackward(dy, x, w).x, x.shape);
+  checkAdjoint("linear w", (v) => linearForward(x, v), (dy) => linearBackward(dy, x, w).w, w.shape);
 });
 
-Deno.test("matmul: gradients for every transposition, with broadcast batches", () => {
+Deno.test("matmul: gradients and adjoints for every transposition, with broadcast batches", () => {
   for (const transposeA of [false, true]) {
     for (const transposeB of [false, true]) {
       const options: MatmulOptions = { transposeA, transposeB };
@@ -37,6 +41,19 @@ Deno.test("matmul: gradients for every transposition, with broadcast batches", (
         ({ a, b }) => matmulForward(a, b, options),
         (dy, { a, b }) => matmulBackward(dy, a, b, options),
         inputs,
+      );
+      const { a, b } = inputs, label = `matmul ${transposeA} ${transposeB}`;
+      checkAdjoint(
+        `${label} a`,
+        (v) => matmulForward(v, b, options),
+        (dy) => matmulBackward(dy, a, b, options).a,
+        a.shape,
+      );
+      checkAdjoint(
+        `${label} b`,
+        (v) => matmulForward(a, v, options),
+        (dy) => matmulBackward(dy, a, b, options).b,
+        b.shape,
       );
     }
   }
@@ -62,7 +79,7 @@ const convolutions: { label: string; x: number[]; w: number[]; options: Conv2dOp
   { label: "uneven everything", x: [1, 7, 6, 2], w: [2, 3, 2, 2], options: { stride: [3, 2], padding: [2, 0, 1, 2] } },
 ];
 
-Deno.test("conv2d: gradients and adjoint", () => {
+Deno.test("conv2d: gradients and adjoints", () => {
   for (const { label, x, w, options } of convolutions) {
     const inputs = { x: normals(x, `${label}/x`), w: normals(w, `${label}/w`), b: normals([w[3]], `${label}/b`) };
     checkGradients(
@@ -76,6 +93,12 @@ Deno.test("conv2d: gradients and adjoint", () => {
       (v) => conv2dForward(v, inputs.w, undefined, options),
       (dy) => conv2dBackward(dy, inputs.x, inputs.w, options).x,
       x,
+    );
+    checkAdjoint(
+      `conv2d ${label} w`,
+      (v) => conv2dForward(inputs.x, v, undefined, options),
+      (dy) => conv2dBackward(dy, inputs.x, inputs.w, options).w,
+      w,
     );
   }
 });

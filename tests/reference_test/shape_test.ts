@@ -10,7 +10,7 @@ const counting = (shape: number[]): NDArray => {
   return x;
 };
 
-Deno.test("concat: along each axis, with gradients", () => {
+Deno.test("concat: along each axis, with gradients and adjoint", () => {
   const a = counting([2, 2]), b = ndarray([2, 1], [7, 8]);
   assertClose(s.concatForward([a, b], 1), ndarray([2, 3], [0, 1, 7, 2, 3, 8]), 0);
   assertClose(s.concatForward([a, a], 0), ndarray([4, 2], [0, 1, 2, 3, 0, 1, 2, 3]), 0);
@@ -25,6 +25,16 @@ Deno.test("concat: along each axis, with gradients", () => {
         return { a: da, b: db, c: dc };
       },
       { a: normals(shape(2), "a"), b: normals(shape(1), "b"), c: normals(shape(3), "c") },
+    );
+    // Linear in each part, the others being zero.
+    const parts = [2, 1, 3].map((n) => ndarray(shape(n)));
+    parts.forEach((part, k) =>
+      checkAdjoint(
+        `concat ${axis}, part ${k}`,
+        (v) => s.concatForward(parts.with(k, v), axis),
+        (dy) => s.concatBackward(dy, parts, axis)[k],
+        part.shape,
+      )
     );
   }
 });
