@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
+import { arch, platform } from "node:os";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { pageFolder, partsFolder, SHIPPED, smallModelFolder } from "../../tasks/assets.ts";
@@ -20,10 +21,38 @@ async function deno(
   return { code, out: new TextDecoder().decode(stdout), err: new TextDecoder().decode(stderr) };
 }
 
+/** What npm packages open while they run, beside the modules that they import: a codec of this system, WebAssembly and its loader. */
+const OPENED_BY_PACKAGES = {
+  imagescript: [`codecs/node/bin/${arch()}-${platform()}.node`, "wasm/any/png.wasm", "wasm/any/jpeg.wasm"],
+  "onnxruntime-web": [
+    "dist/ort.node.min.mjs",
+    "dist/ort-wasm-simd-threaded.mjs",
+    "dist/ort-wasm-simd-threaded.wasm",
+  ],
+};
+
+/** What `deno info` says of `main.ts`. */
+async function info() {
+  const { out } = await deno(["info", "--json", MAIN]);
+  return JSON.parse(out) as {
+    modules: { specifier: string; error?: string }[];
+    npmPackages: Record<string, { name: string; localPath: string }>;
+  };
+}
+
+/** Absolute paths of {@link OPENED_BY_PACKAGES}. */
+async function openedByPackages(): Promise<string[]> {
+  const packages = Object.values((await info()).npmPackages);
+  return Object.entries(OPENED_BY_PACKAGES).flatMap(([name, files]) => {
+    const own = packages.find((found) => found.name === name);
+    assert.ok(own, `${name} is not reached from ${MAIN}`);
+    return files.map((file) => join(own.localPath, file));
+  });
+}
+
 /** Paths of the repository's modules that `main.ts` reaches. */
 async function graph(): Promise<string[]> {
-  const { out } = await deno(["info", "--json", MAIN]);
-  const modules: { specifier: string; error?: string }[] = JSON.parse(out).modules;
+  const { modules } = await info();
   for (const { specifier, error } of modules) {
     assert.equal(error, undefined, specifier);
     assert.match(specifier, /^(file|npm|node):/, "only files, npm packages and what ships inside Deno");
@@ -93,7 +122,7 @@ Deno.test("what assets.ts opens is what the binary includes", () => {
 });
 
 Deno.test({
-  name: "a binary holds the bytes of every shipped file and of every shader",
+  name: "a binary holds the bytes of every shipped file, of every shader and of what npm packages open",
   ignore: Deno.build.os !== "linux", // the stand-in for the base binary is Linux's /bin/true
   async fn() {
     const folder = await Deno.makeTempDir({ prefix: "compile-" });
@@ -105,8 +134,11 @@ Deno.test({
       const text = async (path: string) => Buffer.from((await Deno.readFile(path)).buffer).toString("latin1");
       const binary = await text(output);
       const shaders = (await graph()).filter((path) => path.endsWith(".wgsl"));
-      for (const path of [...shippedFiles(), ...shaders]) {
-        assert.ok(binary.includes(await text(join(ROOT, path))), `${path} is not in the binary`);
+      const own = [...shippedFiles(), ...shaders].map((path) => join(ROOT, path));
+      for (const path of [...own, ...await openedByPackages()]) {
+        const bytes = await text(path);
+        assert.ok(bytes.length > 0 || own.includes(path), `${path} is empty`);
+        assert.ok(binary.includes(bytes), `${path} is not in the binary`);
       }
     } finally {
       await Deno.remove(folder, { recursive: true });
