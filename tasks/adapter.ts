@@ -4,13 +4,7 @@
  */
 import { UserError } from "../src/errors.ts";
 
-/** Folders in which the Vulkan loader looks for drivers. */
-const ICD_FOLDERS = [
-  "/etc/vulkan/icd.d",
-  "/usr/share/vulkan/icd.d",
-  "/usr/local/share/vulkan/icd.d",
-  "/etc/vulkan/implicit_icd.d",
-];
+/** Folders in which distributions keep libraries. */
 const LOADER_FOLDERS = [
   "/usr/lib/x86_64-linux-gnu",
   "/usr/lib/aarch64-linux-gnu",
@@ -32,27 +26,67 @@ export function selectBackend(): void {
   if (!Deno.env.get("XDG_RUNTIME_DIR")) Deno.env.set("XDG_RUNTIME_DIR", "/tmp");
 }
 
+/** Where Vulkan is looked for on Linux. */
+export interface VulkanPlaces {
+  /** Folders that may hold the loader. */
+  readonly loaders: readonly string[];
+  /** Driver descriptions, or folders of them, as the loader reads them. */
+  readonly drivers: readonly string[];
+}
+
+/**
+ * The places that these environment variables lead to, in the loader's order (LoaderDriverInterface.md in its repository).
+ * @param env value of a variable; this process's where left out
+ */
+export function vulkanPlaces(env: (name: string) => string | undefined = (name) => Deno.env.get(name)): VulkanPlaces {
+  const paths = (name: string, usual = "") => (env(name) || usual).split(":").filter(Boolean);
+  const atHome = (path: string) => env("HOME") ? `${env("HOME")}/${path}` : "";
+  const roots = [
+    ...paths("XDG_CONFIG_HOME", atHome(".config")),
+    ...paths("XDG_CONFIG_DIRS", "/etc/xdg"),
+    "/usr/local/etc",
+    "/etc",
+    ...paths("XDG_DATA_HOME", atHome(".local/share")),
+    ...paths("XDG_DATA_DIRS", "/usr/local/share:/usr/share"),
+  ];
+  const chosen = paths("VK_DRIVER_FILES", env("VK_ICD_FILENAMES"));
+  return {
+    loaders: [...LOADER_FOLDERS, ...paths("LD_LIBRARY_PATH")],
+    drivers: chosen.length ? chosen : [...paths("VK_ADD_DRIVER_FILES"), ...roots.map((root) => `${root}/vulkan/icd.d`)],
+  };
+}
+
 /** Vulkan driver descriptions (JSON files) that the loader would find. */
-export function vulkanDrivers(): string[] {
-  const chosen = Deno.env.get("VK_DRIVER_FILES") ?? Deno.env.get("VK_ICD_FILENAMES");
-  if (chosen) return chosen.split(":").filter((path) => path && exists(path));
-  return ICD_FOLDERS.flatMap((folder) =>
-    list(folder).filter((name) => name.endsWith(".json")).map((n) => `${folder}/${n}`)
-  );
+export function vulkanDrivers({ drivers } = vulkanPlaces()): string[] {
+  const found = drivers.flatMap((path) => {
+    const info = statOf(path);
+    if (!info?.isDirectory) return info ? [path] : [];
+    return list(path).filter((name) => name.endsWith(".json")).map((name) => `${path}/${name}`);
+  });
+  return [...new Set(found)];
 }
 
-/** Whether the Vulkan loader `libvulkan.so.1` is installed. */
-export function hasVulkanLoader(): boolean {
-  const searched = [...LOADER_FOLDERS, ...(Deno.env.get("LD_LIBRARY_PATH") ?? "").split(":").filter(Boolean)];
-  return searched.some((folder) => exists(`${folder}/libvulkan.so.1`));
+/** Whether the Vulkan loader `libvulkan.so.1` is installed: a library of 64 bits, not what a broken installation left. */
+export function hasVulkanLoader({ loaders } = vulkanPlaces()): boolean {
+  return loaders.some((folder) => isLibrary(`${folder}/libvulkan.so.1`));
 }
 
-function exists(path: string): boolean {
+/** Whether a file begins as an ELF file of 64 bits. */
+function isLibrary(path: string): boolean {
   try {
-    Deno.statSync(path);
-    return true;
+    using file = Deno.openSync(path);
+    const start = new Uint8Array(5);
+    return file.readSync(start) === 5 && start.every((byte, i) => byte === [0x7f, 0x45, 0x4c, 0x46, 2][i]);
   } catch {
     return false;
+  }
+}
+
+function statOf(path: string): Deno.FileInfo | undefined {
+  try {
+    return Deno.statSync(path);
+  } catch {
+    return undefined;
   }
 }
 
@@ -64,8 +98,11 @@ function list(folder: string): string[] {
   }
 }
 
-/** Why there is no adapter, and what to install; one line each. */
-export function missingAdapter(): UserError {
+/**
+ * Why there is no adapter, and what to install; one line each.
+ * @param places where Vulkan is looked for
+ */
+export function missingAdapter(places = vulkanPlaces()): UserError {
   if (Deno.build.os !== "linux") {
     return new UserError("no graphics adapter was found", "install or update the graphics driver, then run doctor");
   }
@@ -76,22 +113,21 @@ export function missingAdapter(): UserError {
       `unset ${BACKEND}, or set it to vulkan`,
     );
   }
-  if (!hasVulkanLoader()) {
+  if (!hasVulkanLoader(places)) {
     return new UserError(
       "no graphics adapter: the Vulkan loader (libvulkan.so.1) is not installed",
       `${INSTALL}; on other systems install the package with the Vulkan loader`,
     );
   }
-  if (!vulkanDrivers().length) {
+  const drivers = vulkanDrivers(places).map((path) => path.split("/").pop());
+  if (!drivers.length) {
     return new UserError(
       "no graphics adapter: no Vulkan driver is installed",
       `for NVIDIA install the vendor's driver (with its Vulkan part), for AMD, Intel or a software adapter: ${INSTALL}`,
     );
   }
   return new UserError(
-    `no graphics adapter: the installed Vulkan drivers (${
-      vulkanDrivers().map((path) => path.split("/").pop()).join(", ")
-    }) find no device`,
+    `no graphics adapter: the installed Vulkan drivers (${drivers.join(", ")}) find no device`,
     `for a software adapter: ${INSTALL}; in a container, pass the device through (/dev/dri, or the NVIDIA runtime with NVIDIA_DRIVER_CAPABILITIES=all)`,
   );
 }
