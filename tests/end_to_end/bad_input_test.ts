@@ -9,7 +9,7 @@ import { encodeSafetensors } from "../../src/weights/safetensors.ts";
 import { openGpu } from "../../tasks/device.ts";
 import { tinyMask, tinyNormal, tinyPair, writeTinyData } from "../support/tiny_data.ts";
 import { tinyModelConfig, writeTinyModel } from "../support/tiny_model.ts";
-import { ended, exists, type Result, Workshop } from "./program.ts";
+import { assertRefused, ended, exists, Workshop } from "./program.ts";
 
 const shop = new Workshop();
 const TRAIN = "train --model @model --max-train-steps 2 --train-batch-size 1 --augmented-copies 1 --validation-steps 0";
@@ -21,21 +21,6 @@ await shop.good("generate-masks --model @model --data @data --source real --coun
 
 function test(name: string, fn: () => void | Promise<void>, ignore = false): void {
   Deno.test({ name, fn, ignore, sanitizeResources: false, sanitizeOps: false });
-}
-
-/** Fails unless a result is one error line, with one hint at most, that blames no fault of the program. */
-function assertRefused({ code, out, err }: Result, message: RegExp): void {
-  const lines = err.trimEnd().split("\n"), at = lines.findIndex((line) => line.startsWith("error: "));
-  assert.ok(code === 1 || code === 2, `exit code ${code}\n${err}`);
-  assert.equal(out, "");
-  assert.match(lines[at] ?? "", message, err);
-  const rest = lines.slice(at + 1);
-  assert.ok(rest.length <= 1 && rest.every((line) => /^ {2}hint: \S/.test(line)), err);
-  assert.ok(
-    lines.slice(0, at).every((line) => /^(encoding|learning rates?|masks|pairs|training( masks)?)\b/.test(line)),
-    err,
-  ); // progress
-  assert.doesNotMatch(err, /fault of the program|^\s+at /m);
 }
 
 /** Runs a command that must be refused and leave no run folder behind. */
@@ -306,10 +291,10 @@ function mount(...options: string[]): boolean {
 }
 
 const unmount = () => new Deno.Command("umount", { args: [shop.file("disk")] }).outputSync().success;
-const SMALL_DISK = ["-t", "tmpfs", "-o", "size=60k", "tmpfs"];
-const mayMount = Deno.build.os === "linux" && mount(...SMALL_DISK) && unmount();
+const smallDisk = (kilobytes: number) => ["-t", "tmpfs", "-o", `size=${kilobytes}k`, "tmpfs"];
+const mayMount = Deno.build.os === "linux" && mount(...smallDisk(60)) && unmount();
 test("a full disk: one line, and --resume goes on once there is space", async () => {
-  assert.ok(mount(...SMALL_DISK));
+  assert.ok(mount(...smallDisk(60)));
   try {
     const line = `${PAIRS} --data @data --masks @masks --count 12`;
     assertRefused(await shop.run(`${line} --out @disk/pairs`), /the disk is full/);
@@ -323,6 +308,35 @@ test("a full disk: one line, and --resume goes on once there is space", async ()
     unmount();
   }
 }, !mayMount);
+
+test(
+  "a disk that is full at a training's third checkpoint: one line, the two before are whole, and --resume goes on",
+  async () => {
+    const line = `${TRAIN} --data @data --part plate --max-train-steps 8 --checkpointing-steps 2`;
+    await shop.good(`${line} --out @roomy-run`);
+    const whole = shop.contents("roomy-run"), names = Object.keys(whole).filter((name) => name.endsWith(".ckpt"));
+    assert.deepEqual(names.sort(), ["checkpoints/00000006.ckpt", "checkpoints/00000008.ckpt"]);
+    assert.ok(mount(...smallDisk(Math.ceil(2.5 * whole[names[0]].length / 1024) + 16))); // files of text take some pages
+    try {
+      const result = await shop.run(`${line} --out @disk/run`);
+      assertRefused(result, /checkpoints\/00000006\.ckpt: the disk is full/);
+      assert.match(result.err, /hint: free some space .* --resume/);
+      const kept = shop.contents("disk/run", (path) => !path.endsWith(".lock"));
+      assert.deepEqual(Object.keys(kept).sort(), [
+        "checkpoints/00000002.ckpt",
+        "checkpoints/00000004.ckpt",
+        "config.json",
+        "loss.jsonl",
+      ]);
+      assert.ok(mount("-o", "remount,size=16m"));
+      await shop.good(`${line} --out @disk/run --resume`);
+      assert.deepEqual(shop.contents("disk/run"), whole);
+    } finally {
+      unmount();
+    }
+  },
+  !mayMount,
+);
 
 test("a file where the run folder should be", async () => {
   for (const out of ["@run/config.json", "@run/config.json/below"]) {

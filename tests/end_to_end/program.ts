@@ -3,6 +3,7 @@
  * child process, and in this process until it "dies": from its n-th change to the disk on nothing reaches the disk any more,
  * and a write in progress is torn, which is what SIGKILL leaves behind.
  */
+import assert from "node:assert/strict";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { main } from "../../tasks/main.ts";
@@ -110,6 +111,23 @@ export class Workshop {
 export async function ended(child: Deno.ChildProcess): Promise<Result> {
   const { code, stdout, stderr } = await child.output();
   return { code, out: new TextDecoder().decode(stdout), err: new TextDecoder().decode(stderr) };
+}
+
+/** Fails unless a result is one error line, with one hint at most, that blames no fault of the program. */
+export function assertRefused({ code, out, err }: Result, message: RegExp): void {
+  const lines = err.trimEnd().split("\n"), at = lines.findIndex((line) => line.startsWith("error: "));
+  assert.ok(code === 1 || code === 2, `exit code ${code}\n${err}`);
+  assert.equal(out, "");
+  assert.match(lines[at] ?? "", message, err);
+  const rest = lines.slice(at + 1);
+  assert.ok(rest.length <= 1 && rest.every((line) => /^ {2}hint: \S/.test(line)), err);
+  assert.ok(
+    lines.slice(0, at).every((line) =>
+      /^(encoding|learning rates?|masks|pairs|surfaces|training( masks)?)\b/.test(line)
+    ),
+    err,
+  ); // progress
+  assert.doesNotMatch(err, /fault of the program|^\s+at /m);
 }
 
 const MAIN = fileURLToPath(new URL("../../tasks/main.ts", import.meta.url));
