@@ -123,7 +123,7 @@ export function assertRefused({ code, out, err }: Result, message: RegExp): void
   assert.ok(rest.length <= 1 && rest.every((line) => /^ {2}hint: \S/.test(line)), err);
   assert.ok(
     lines.slice(0, at).every((line) =>
-      /^(encoding|learning rates?|masks|pairs|surfaces|training( masks)?)\b/.test(line)
+      /^(encoding|learning rates?|learning from|masks|pairs|surfaces|training( masks)?)\b/.test(line)
     ),
     err,
   ); // progress
