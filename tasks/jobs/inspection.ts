@@ -7,7 +7,7 @@ import { decodeInspector, type Inspector, type InspectorInfo } from "../../src/i
 import { type InspectionSample, loadSample } from "../../src/inspection/training/samples.ts";
 import type { Context } from "../command.ts";
 import { type Kind, openKinds, wasGiven } from "./dataset.ts";
-import { readJson, readProduct } from "./files.ts";
+import { readProduct } from "./files.ts";
 
 /** File that a finished `inspect train` leaves. */
 export const INSPECTOR = "model.safetensors";
