@@ -144,7 +144,7 @@ function pairsOf(images: string[], maskFolder: string | undefined, label: string
     );
   }
   const taken = new Map<string, string>();
-  return own.map((image) => {
+  const pairs = own.map((image) => {
     const stem = stemOf(basename(image)), mask = masks.get(stem), other = taken.get(stem);
     if (other) {
       throw new UserError(`${other} and ${basename(image)} would share one mask`, "give them names of their own");
@@ -156,6 +156,15 @@ function pairsOf(images: string[], maskFolder: string | undefined, label: string
     }
     return { stem, image, mask };
   });
+  // Where an image is gone, those after it move up, and the first third would be others.
+  for (const [stem, mask] of masks) {
+    if (taken.has(stem)) continue;
+    throw new UserError(
+      `${mask}: no image`,
+      `put ${stem}.png or another image of that name into ${label}, or remove the mask`,
+    );
+  }
+  return pairs;
 }
 
 /** In pixels. */
@@ -227,8 +236,8 @@ function scanPart(
  * Finds the parts, defects and pairs of a data set; images are not decoded yet (see `loadPair`).
  * @param root a folder of parts, or one part
  * @returns parts sorted by name, each with at least one defect unless `goodOnly`
- * @throws {UserError} in one line: not a folder, not this layout, no good images, no or missing masks, a mask of another
- *   size, a defect with one image, no such part or defect
+ * @throws {UserError} in one line: not a folder, not this layout, no good images, no or missing masks, a mask without
+ *   its image or of another size, a defect with one image, no such part or defect
  */
 export function scanDataset(root: string, options: ScanOptions = {}): Part[] {
   if (!isFolder(root)) throw new UserError(`${root}: not a folder`, "give the folder of a data set");

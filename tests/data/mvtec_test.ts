@@ -109,7 +109,6 @@ Deno.test("data set: free names are sorted by number, pairs found by stem whatev
     "scratch/shot 10.png",
     "scratch/shot 2.png",
     "scratch/Bild.BMP.png",
-    "masks/scratch/shot 10.bmp.png",
     "masks/scratch/shot 10.png",
     "masks/scratch/shot 2_mask.png",
     "masks/scratch/Bild.BMP.png",
@@ -131,6 +130,16 @@ Deno.test("data set: two images of one name, which would share a mask and part a
     refused(root, /crack\/002\.bmp and 002\.png would share one mask$/);
     assert.equal(scanDataset(root, { goodOnly: true }).length, 1);
   }));
+
+Deno.test("data set: what is no mask may lie among the masks", () => {
+  const others = ["Thumbs.db", ".DS_Store", "notes.txt", "000.json", "._009_mask.png", "old/009_mask.png", "000.png"];
+  const among = [...mvtec("", 4), ...others.map((name) => `ground_truth/crack/${name}`), "ground_truth/good/000.png"];
+  return withFiles(among, (root) => {
+    const [{ defects: [crack, ...more] }] = scanDataset(root);
+    assert.deepEqual([crack.pairs.length, more.length], [4, 0]);
+    assert.equal(basename(crack.pairs[0].mask), "000_mask.png"); // 000.png may be a copy of the image
+  });
+});
 
 Deno.test("data set: masks may lie beside the images", () =>
   withFiles(["good/0.png", ..."012".split("").flatMap((n) => [`dent/${n}.png`, `dent/${n}_mask.png`])], (root) => {
@@ -159,6 +168,15 @@ Deno.test("data set: each mistake is said in one line", async () => {
   await withFiles([...without(/train/), "train/good/readme.txt"], (root) => refused(root, /no good images/));
   await withFiles(without(/ground_truth/), (root) => refused(root, /crack: the defect has no masks/));
   await withFiles(without(/002_mask/), (root) => refused(root, /002\.png: no mask/));
+  // Without its image a mask would make the first third another one.
+  const orphan = (path: string) => new RegExp(`${path}: no image$`);
+  await withFiles(without(/test.crack.001/), (root) => refused(root, orphan("ground_truth/crack/001_mask\\.png")));
+  await withFiles(
+    [...mvtec("", 4), "ground_truth/crack/003.bmp.png"],
+    (root) => refused(root, orphan("/003\\.bmp\\.png")),
+  );
+  const beside = ["good/0.png", "dent/0.png", "dent/0_mask.png", "dent/1.png", "dent/1_mask.png", "dent/2_mask.png"];
+  await withFiles(beside, (root) => refused(root, orphan("dent/2_mask\\.png")));
   await withFiles(mvtec("", 1), (root) => refused(root, /crack: the defect has only one image/));
   await withFiles([...without(/test.crack/), "test/crack/readme.txt"], (root) => refused(root, /crack: no images/));
   await withFiles(mvtec("", 3), (root) => {

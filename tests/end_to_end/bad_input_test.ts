@@ -57,6 +57,8 @@ test("data sets that cannot be learnt from", async () => {
   await refused(`${TRAIN} ${hollow}`, /000_mask\.png: the file is empty/);
   const unmasked = damaged("unmasked", (data) => Deno.removeSync(join(data, "ground_truth/scratch/001_mask.png")));
   await refused(`${TRAIN} ${unmasked}`, /scratch\/001\.png: no mask/);
+  const lonely = damaged("lonely", (data) => Deno.removeSync(join(data, "test/scratch/000.png")));
+  await refused(`${TRAIN} ${lonely}`, /ground_truth\/scratch\/000_mask\.png: no image$/);
   const other = damaged("other-size", (data) => {
     savePng(join(data, "ground_truth/dent/003_mask.png"), tinyMask("weave", "dent", 0));
   });
