@@ -10,6 +10,8 @@ import { replaceFile, replaceFileByParts, writeAll } from "../src/weights/atomic
 const LOCK = ".lock";
 const CONFIG = "config.json";
 const CHECKPOINTS = "checkpoints";
+/** What the run was begun with (`jobs/origin.ts`). */
+export const ORIGIN = "origin.json";
 /** Where a run waits that is being replaced. Its config is the last to come and the first to go back, which tells cut moves. */
 const REPLACED = ".replaced";
 /** How `replaceFile` ends its temporary names; leftovers of a killed process are removed when the folder is opened. */
@@ -360,7 +362,7 @@ function closeQuietly(file: Disposable): void {
 
 /** Whether a file of this name, if it is not empty, is what a run was started for: losses alone are not. */
 function isProduct(name: string): boolean {
-  return ![CONFIG, LOCK, REPLACED].includes(name) && !name.endsWith(".jsonl");
+  return ![CONFIG, LOCK, REPLACED, ORIGIN].includes(name) && !name.endsWith(".jsonl");
 }
 
 async function holdsProducts(folder: string): Promise<boolean> {

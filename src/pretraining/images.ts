@@ -1,5 +1,6 @@
 /** What a base model is trained on: procedural pictures with their captions, the user's own normal images, or both. */
 
+import { createHash } from "node:crypto";
 import { basename, join, relative } from "node:path";
 import { isImageName, loadImage, unreadPictures } from "../data/image.ts";
 import { damageWords } from "../data/procedural/captions.ts";
@@ -38,6 +39,8 @@ export interface TrainingImages {
   damagedSquares?(i: number): DamagedSquares;
   /** Captions that may hold words which the shipped vocabulary lacks; it knows those of procedural pictures. */
   readonly newCaptions?: readonly string[];
+  /** Of the images that were read, as they are, and their captions; procedural pictures follow from settings alone. */
+  readonly sha256?: string;
 }
 
 /** Which procedural pictures are made. */
@@ -172,25 +175,27 @@ export async function folderImages(
   if (paths.length < 2) {
     throw new UserError(`${folder}: ${paths.length} images`, "give a folder with at least two normal images");
   }
-  const count = views?.count ?? paths.length, pictures: Uint8Array[] = [];
+  // Beside the folder's own name, where images lie in it directly.
+  const captions = paths.map((path) => captionOf(relative(folder, path).split(/[\\/]/).slice(0, -1)));
+  const own = captionOf([basename(Deno.realPathSync(folder))]);
+  const caption = (i: number) => captions[i % paths.length] === "a photo" ? own : captions[i % paths.length];
+  const count = views?.count ?? paths.length, pictures: Uint8Array[] = [], hash = createHash("sha256");
   for (const [at, path] of paths.entries()) {
     onImage?.();
-    const image = await loadImage(path);
+    const image = await loadImage(path), { width, height, data } = image;
+    hash.update(`${caption(at)}, ${width} × ${height}\n`);
+    hash.update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
     if (views) {
       for (let i = at; i < count; i += paths.length) {
         pictures[i] = normalView(image, new Random(views.seed, "pretraining/normal", i), side, views.zoom);
       }
       continue;
     }
-    const { data } = resize(image, side, side, "bicubic");
-    pictures.push(new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.length));
+    const small = resize(image, side, side, "bicubic").data;
+    pictures.push(new Uint8Array(small.buffer as ArrayBuffer, small.byteOffset, small.length));
   }
-  // Beside the folder's own name, where images lie in it directly.
-  const captions = paths.map((path) => captionOf(relative(folder, path).split(/[\\/]/).slice(0, -1)));
-  const own = captionOf([basename(Deno.realPathSync(folder))]);
-  const caption = (i: number) => captions[i % paths.length] === "a photo" ? own : captions[i % paths.length];
   const newCaptions = Array.from({ length: Math.min(count, paths.length) }, (_, i) => caption(i));
-  return { count, side, pixels: (i) => pictures[i], caption, newCaptions };
+  return { count, side, pixels: (i) => pictures[i], caption, newCaptions, sha256: hash.digest("hex") };
 }
 
 /** Normal images say that there is none. */
@@ -217,6 +222,7 @@ export function mixedImages(normal: TrainingImages, drawn: DamagedImages): Damag
     damage: (i) => pick(i, (j) => drawn.damage(j), () => NO_DAMAGE),
     damagedSquares: (i) => pick(i, (j) => drawn.damagedSquares(j), () => NO_SQUARES),
     newCaptions: normal.newCaptions,
+    sha256: normal.sha256,
   };
 }
 

@@ -9,6 +9,7 @@ import { openBase, openTrainableBase } from "../device.ts";
 import { UsageError } from "../errors.ts";
 import { openKinds, tellLearned, trainingSamples } from "../jobs/dataset.ts";
 import { fitTrainingTo, jobBudget } from "../jobs/memory.ts";
+import { Origin, pairHashes } from "../jobs/origin.ts";
 import { encodeSurfaces, encodeViews, surfacesOf, train, unmasked } from "../jobs/training.ts";
 import { VALIDATION, validationSheet } from "../jobs/validation.ts";
 import * as shared from "./shared.ts";
@@ -222,6 +223,9 @@ export default defineCommand({
     const kinds = openKinds(options, context);
     tellLearned(kinds, options, context);
     const samples = await trainingSamples(kinds, context);
+    const origin = await Origin.open(context);
+    origin.note("base model", base.sha256);
+    origin.note("training pairs", pairHashes(samples));
     const { maxTrainSteps = options.tune ? TUNED.stepsPerKind * kinds.length : USUAL.steps } = options;
     if (options.initializer === "word") base.wordVector(options.initializerToken); // refused before anything is encoded
     const area = options.lossNormalization === "area";
@@ -255,6 +259,7 @@ export default defineCommand({
     const viewing = {
       ...options,
       view,
+      origin,
       latentMask: shared.latentMaskMode(options.latentMask),
       batch: options.trainBatchSize,
     };
@@ -288,6 +293,7 @@ export default defineCommand({
       inversion,
       {
         label: "training",
+        origin,
         checkpointingSteps: options.checkpointingSteps,
         checkpointsTotalLimit: options.checkpointsTotalLimit,
         patience: options.patience,

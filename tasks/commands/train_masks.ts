@@ -7,6 +7,7 @@ import { defineCommand } from "../command.ts";
 import { openBase } from "../device.ts";
 import { openKinds, tellLearned, trainingSamples } from "../jobs/dataset.ts";
 import { fitTrainingTo, jobBudget } from "../jobs/memory.ts";
+import { Origin, pairHashes } from "../jobs/origin.ts";
 import { encodeViews, train } from "../jobs/training.ts";
 import * as shared from "./shared.ts";
 
@@ -90,6 +91,9 @@ export default defineCommand({
     tellLearned(kinds, options, context);
     const samples = await trainingSamples(kinds, context);
     if (options.initializer === "word") base.wordVector(options.initializerToken); // refused before anything is encoded
+    const origin = await Origin.open(context);
+    origin.note("base model", base.sha256);
+    origin.note("training masks", pairHashes(samples, true));
     const area = options.lossNormalization === "area";
     const sizes = { batch: options.trainBatchSize, tokens: options.numVectors, area, kinds: kinds.length };
     const budget = await jobBudget(options.memory, base.gpu, () => planTraining(base.config, sizes));
@@ -114,6 +118,6 @@ export default defineCommand({
       ...fitted,
       templates: promptTemplates,
     });
-    await train(inversion, { ...options, label: "training masks" }, context);
+    await train(inversion, { ...options, label: "training masks", origin }, context);
   },
 });

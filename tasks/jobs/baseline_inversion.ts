@@ -21,6 +21,7 @@ import type { Context } from "../command.ts";
 import { type Kind, trainingSamples } from "./dataset.ts";
 import { existsFile, readProduct } from "./files.ts";
 import { fitGenerationTo, fitTrainingTo, jobBudget } from "./memory.ts";
+import { Origin, pairHashes } from "./origin.ts";
 import { makePairs } from "./pairs.ts";
 import { EMBEDDINGS, encodeSurfaces, encodeViews, surfacesOf, train, unmasked } from "./training.ts";
 
@@ -136,10 +137,13 @@ async function learn(base: BaseModel, kinds: readonly Kind[], run: InversionRun,
   const sizes = { batch: run.trainBatchSize, tokens: run.numVectors, area: true, kinds: learned };
   const budget = await jobBudget(run.memory, base.gpu, () => planTraining(base.config, sizes));
   const fitted = fitTrainingTo(budget, run.memory !== undefined, base.config, sizes, base.gpu.device, context);
+  const samples = await trainingSamples(kinds, context), origin = await Origin.open(context);
+  origin.note("base model", base.sha256);
+  origin.note("training pairs", pairHashes(samples));
   const { seed, augmentedCopies } = run,
     view = viewOf(base),
-    options = { seed, augmentation: "paper", augmentedCopies, view } as const;
-  const views = await encodeViews(defectItems, base, await trainingSamples(kinds, context), options, "view", context);
+    options = { seed, augmentation: "paper", augmentedCopies, view, origin } as const;
+  const views = await encodeViews(defectItems, base, samples, options, "view", context);
   const defects = maskedLoss ? views : unmasked(views);
   const items = [...defects, ...await encodeSurfaces(base, kinds, defects, options, context)];
   using inversion = new Inversion(base, items, {
@@ -159,6 +163,7 @@ async function learn(base: BaseModel, kinds: readonly Kind[], run: InversionRun,
   });
   await train(inversion, {
     label: "training",
+    origin,
     checkpointingSteps: run.checkpointingSteps,
     checkpointsTotalLimit: CHECKPOINTS,
   }, context);

@@ -31,6 +31,7 @@ import type { Context } from "../command.ts";
 import { openGpu } from "../device.ts";
 import { type JsonLines, readJsonLines } from "../run_folder.ts";
 import { memoryBudget } from "./memory.ts";
+import { Origin } from "./origin.ts";
 import {
   AUTOENCODER_FILE,
   keepParameters,
@@ -109,11 +110,16 @@ async function prepare(
   if (side % unit) {
     throw new UserError(`--resolution ${side} is no multiple of ${unit}`, "the networks halve the side that often");
   }
+  const origin = await Origin.open(context);
+  if (start) origin.note("base model", start.sha256);
   const images = await pictures.open(side, side / downsamplingFactor(shape.autoencoder));
+  if (images.sha256) origin.note("normal images", images.sha256);
   if (!start) vocab = withWords(vocab, images.newCaptions ?? []);
   const config = { ...shape, resolution: side, text: { ...shape.text, vocabSize: vocab.length } };
   const asks = terms !== undefined && asksDamage(terms);
-  return { config, vocab, images, start, losses: await openLosses(context), asksDamage: asks, room };
+  const losses = await openLosses(context);
+  await origin.keep(); // latents are kept before the first checkpoint
+  return { config, vocab, images, start, losses, asksDamage: asks, room };
 }
 
 /** Word pieces of the model that ships with the program. */

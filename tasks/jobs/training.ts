@@ -33,6 +33,7 @@ import { openBase, openGpu } from "../device.ts";
 import type { Progress } from "../progress.ts";
 import type { Kind } from "./dataset.ts";
 import { readProduct } from "./files.ts";
+import type { Origin } from "./origin.ts";
 
 /** File that a finished training run leaves. */
 export const EMBEDDINGS = "embeddings.safetensors";
@@ -200,21 +201,24 @@ export function surfacesOf(kinds: readonly Kind[]): number {
 /**
  * Items of the parts' surfaces, as many for each part as for one of its defects.
  * @param items of the defects
+ * @param options `origin` notes the normal images that are taken, before they are encoded
  */
 export async function encodeSurfaces(
   base: BaseModel,
   kinds: readonly Kind[],
   items: readonly InversionItem[],
-  { seed, view }: Pick<ViewFlags, "seed" | "view">,
+  { seed, view, origin }: Pick<ViewFlags, "seed" | "view"> & { readonly origin?: Origin },
   context: Context,
 ): Promise<InversionItem[]> {
   const images: NormalImage[] = [], masks = new Map<string, Float32Array[]>();
+  const taken: Record<string, Set<string>> = {};
   for (const [part, own] of Map.groupBy(kinds, (kind) => kind.part)) {
     const key = surfaceKey(part.name), counts = own.map((kind) => items.filter((item) => item.key === kind.key).length);
     const names = new Set(own.map((kind) => kind.key)), random = new Random(seed, `surfaces/${key}`);
     masks.set(key, items.filter((item) => item.mask && names.has(item.key)).map(({ mask }) => mask!));
     for (let i = 0; i < Math.max(...counts); i++) {
       const path = random.pick(part.good);
+      (taken[part.name] ??= new Set()).add(path);
       images.push({
         key,
         load: () => {
@@ -224,15 +228,32 @@ export async function encodeSurfaces(
       });
     }
   }
+  if (origin) {
+    const hashes: Record<string, string> = {};
+    for (const [part, paths] of Object.entries(taken)) hashes[part] = await hashOf(paths, context);
+    origin.note("normal images", hashes);
+  }
   const progress = context.progress({ label: "surfaces", total: images.length, unit: "view" });
   const made = await surfaceItems(base, images, masks, { seed, view }, afterLatent(progress, context));
   progress.finish();
   return made;
 }
 
+/** SHA-256 over the bytes of files. */
+async function hashOf(paths: Iterable<string>, { signal }: Pick<Context, "signal">): Promise<string> {
+  const hash = createHash("sha256");
+  for (const path of paths) {
+    signal.throwIfAborted();
+    hash.update(await Deno.readFile(path));
+  }
+  return hash.digest("hex");
+}
+
 /** How a run is kept. */
 export interface TrainingRun {
   readonly label: string;
+  /** What it learns from, already compared with what it began with. */
+  readonly origin: Origin;
   readonly checkpointingSteps: number;
   readonly checkpointsTotalLimit: number;
   /** Pictures on the way: every so many steps; 0 for none. */
@@ -253,6 +274,7 @@ export async function train(inversion: Inversion, run: TrainingRun, context: Con
   const losses = await runFolder.jsonl<LossRecord>("loss.jsonl", (record) => record.step <= start);
   const stop = new StopRule(run.patience ?? 0);
   for (const record of losses.records) stop.add(record);
+  await run.origin.keep();
   const progress = context.progress({ label: run.label, total, unit: "step", start });
   const saved = new Set<number>(checkpoint ? [start] : []);
   const save = async () => {

@@ -55,6 +55,20 @@ Deno.test("a second run in the same folder is refused in one line; after the fir
     assert.deepEqual([...Deno.readDirSync(path)], []);
   }));
 
+Deno.test("what a run began with is no product: the run that it is to replace comes back", () =>
+  temporary(async (path) => {
+    for (const [name, back] of [["origin.json", true], ["embeddings.safetensors", false]] as const) {
+      await using folder = await RunFolder.open(join(path, name));
+      await folder.saveConfig({ command: "train" });
+      await folder.write("old.png", "old");
+      await folder.setAside();
+      await folder.saveConfig({ command: "train" });
+      await folder.write(name, "new");
+      assert.equal(await folder.settle(), back);
+      assert.deepEqual((await folder.names()).sort(), ["config.json", back ? "old.png" : name]);
+    }
+  }));
+
 Deno.test("another process's lock is seen, and goes with it when it is killed", () =>
   temporary(async (path) => {
     const child = start(
