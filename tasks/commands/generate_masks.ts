@@ -139,7 +139,7 @@ export default defineCommand({
     const selection = { ...options, allPairs };
     let kinds, sampling;
     if (options.source === "embeddings") {
-      const { path, embedding } = await readEmbedding(options.masksRun!, "train-masks", base);
+      const { path, embedding, sha256 } = await readEmbedding(options.masksRun!, "train-masks", base);
       kinds = learnedKinds(selection, path, embedding.keys, context);
       const sizes = {
         batch: options.batchSize,
@@ -153,6 +153,7 @@ export default defineCommand({
       sampling = {
         base,
         embedding,
+        embeddingHash: sha256,
         settings: { batch, steps, sampler, eta, guidance, reweighting: "off" as const, seed },
         threshold: 2 * options.threshold - 1,
       };

@@ -14,6 +14,7 @@ import { Random } from "../../src/random/philox.ts";
 import type { Context } from "../command.ts";
 import { plural } from "../progress.ts";
 import { existsFile } from "./files.ts";
+import { Origin } from "./origin.ts";
 import type { Kind } from "./dataset.ts";
 
 /** Normal images from which the part's region is found. */
@@ -87,6 +88,8 @@ export interface MaskRun {
   readonly sampling?: {
     readonly base: BaseModel;
     readonly embedding: AnomalyEmbedding;
+    /** SHA-256 of their file. */
+    readonly embeddingHash: string;
     readonly settings: SamplerSettings;
     readonly threshold: number;
   };
@@ -94,9 +97,14 @@ export interface MaskRun {
   readonly format: ImageFormat;
 }
 
-/** Makes `count` masks of each kind; those that are already there stay. */
+/**
+ * Makes `count` masks of each kind; those that are already there stay.
+ * @throws UserError where they are of other embeddings
+ */
 export async function makeMasks(kinds: readonly Kind[], run: MaskRun, context: Context): Promise<void> {
   const { sampling, count, seed, side, format } = run, { runFolder, signal } = context;
+  const origin = await Origin.open(context);
+  if (sampling) origin.note("mask embeddings", sampling.embeddingHash);
   const progress = context.progress({ label: "masks", total: count * kinds.length, unit: "mask" });
   const refused = new Map<string, number>();
   let done = 0, replaced = 0;
@@ -106,6 +114,7 @@ export async function makeMasks(kinds: readonly Kind[], run: MaskRun, context: C
     const ground = await maskGround(kind, side, run.limits);
     const part = run.onPart ? ground.part : undefined;
     const keep = async (index: number, mask: Mask) => {
+      if (sampling) await origin.keep();
       await runFolder.write(maskFile(kind, index, format), await encodeImage(mask, format));
       progress.update(++done, [...refused].map(([why, n]) => `${n} ${why}`).join(", "));
     };

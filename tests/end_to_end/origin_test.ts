@@ -112,3 +112,25 @@ test("adapt: latents from before the first checkpoint are not mixed with those o
     () => refused(`${TRAININGS.adapt.line} --out @adapt --resume`, /adapt began with other normal images$/),
   );
 });
+
+test("generate-masks: masks of two trainings are not mixed", async () => {
+  const line = "generate-masks --data @data --model @model --masks-run @masks-run --steps 1 --part plate " +
+    "--max-attempts 1";
+  const training = `${TRAININGS["train-masks"].line} --out @masks-run`;
+  await shop.good(training);
+  await shop.good(`${line} --count 1 --out @masks`);
+  const before = shop.products("masks");
+  await shop.good(`${training} --seed 3 --overwrite`);
+  for (const count of [1, 3]) {
+    await refused(`${line} --count ${count} --out @masks --resume`, /masks began with other mask embeddings$/);
+  }
+  assert.deepEqual(Object.keys(shop.products("masks")), Object.keys(before));
+  await shop.good(`${training} --overwrite`); // the first ones again, byte for byte
+  await shop.good(`${line} --count 2 --out @masks --resume`);
+  // A folder from before this was kept goes on.
+  Deno.removeSync(shop.file("masks/origin.json"));
+  await shop.good(`${training} --seed 3 --overwrite`);
+  await shop.good(`${line} --count 3 --out @masks --resume`);
+  await shop.good(`${training} --overwrite`);
+  await refused(`${line} --count 3 --out @masks --resume`, /masks began with other mask embeddings$/);
+});
