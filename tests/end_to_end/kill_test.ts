@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { Random } from "../../src/random/philox.ts";
-import { ended, Workshop } from "./program.ts";
+import { ended, exists, Workshop } from "./program.ts";
 
 const shop = new Workshop();
 const SMALL = "--max-train-steps 5 --train-batch-size 2 --augmented-copies 1 --checkpointing-steps 2";
@@ -92,8 +92,22 @@ test("one death at a random write, then a resume", async () => {
   }
 });
 
+/** Starts the program and kills it once a file is there, after a while of at most so many milliseconds. */
+async function kill(line: string, out: string, sign: string, most: number): Promise<void> {
+  const child = shop.spawn(`${line} --out @${out}`);
+  await shop.waitFor(`${out}/${sign}`, child);
+  const delay = new Random(Date.now(), "kill").integer(0, most + 1);
+  await new Promise((resolve) => setTimeout(resolve, delay));
+  try {
+    child.kill("SIGKILL");
+  } catch {
+    // It was faster than the delay; then there is nothing to resume, and the bytes must be the same all the more.
+  }
+  await ended(child);
+  console.log(`${out} was killed ${delay} ms after ${sign} appeared`);
+}
+
 test("SIGKILL, whenever it comes", async () => {
-  const random = new Random(Date.now(), "kill");
   const signs = {
     train: "loss.jsonl",
     "train-masks": "config.json",
@@ -101,20 +115,27 @@ test("SIGKILL, whenever it comes", async () => {
     generate: "manifest.jsonl",
   };
   for (const [name, line] of Object.entries(COMMANDS)) {
-    const out = `${name}-killed`, child = shop.spawn(`${line} --out @${out}`);
-    await shop.waitFor(`${out}/${signs[name as keyof typeof signs]}`, child);
-    const delay = random.integer(0, 400);
-    await new Promise((resolve) => setTimeout(resolve, delay));
-    try {
-      child.kill("SIGKILL");
-    } catch {
-      // It was faster than the delay; then there is nothing to resume, and the bytes must be the same all the more.
-    }
-    await ended(child);
-    console.log(`${name} was killed ${delay} ms after ${signs[name as keyof typeof signs]} appeared`);
+    const out = `${name}-killed`;
+    await kill(line, out, signs[name as keyof typeof signs], 400);
     await shop.good(`${line} --out @${out} --resume`);
     assertSame(whole.get(name)!, out);
   }
+});
+
+test("adapt: SIGKILL among the latents, then among the steps", async () => {
+  const line = "adapt --data @data --model @model --views 40 --max-train-steps 6 --train-batch-size 2 " +
+    "--checkpointing-steps 2 --validation-steps 0";
+  await shop.good(`${line} --out @adapt`);
+  await kill(line, "adapt-killed", "latents-0.captions.jsonl", 0);
+  assert.ok(!exists(shop.file("adapt-killed/checkpoints")), "it was killed among the steps");
+  await kill(`${line} --resume`, "adapt-killed", "checkpoints/00000002.ckpt", 100);
+  await shop.good(`${line} --out @adapt-killed --resume`);
+  // Beside each loss stand the seconds that it took.
+  const timed = ["loss.jsonl", "model/curves.csv"], { [timed[0]]: losses, ...files } = shop.products("adapt");
+  assert.equal(losses.trimEnd().split("\n").length, 1);
+  const found = shop.products("adapt-killed"), { stage, step, loss } = JSON.parse(losses);
+  assert.deepEqual({ ...JSON.parse(found[timed[0]]), seconds: 0 }, { stage, step, loss, seconds: 0 });
+  assertSame({ ...files, ...Object.fromEntries(timed.map((name) => [name, found[name]])) }, "adapt-killed");
 });
 
 test("Ctrl-C ends with 130, says how to go on, and the rest follows on --resume", async () => {
