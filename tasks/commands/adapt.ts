@@ -37,7 +37,7 @@ export default defineCommand({
       description: "How much squares are enlarged at most, as in train.",
       otherwise: "4 with a model of 128 pixels, 2 with a larger one",
     },
-    maxTrainSteps: { ...shared.maxTrainSteps(400), description: "How long to train." },
+    maxTrainSteps: shared.maxTrainSteps(400),
     trainBatchSize: { ...shared.trainBatchSize(32), description: "Views in one step." },
     learningRate: shared.learningRate(LEARNING_RATE, "Step size."),
     validationSteps: {

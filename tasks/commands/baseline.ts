@@ -98,7 +98,8 @@ export default defineCommand({
       otherwise: "the real training masks, cropped, moved and rotated",
     },
     numVectors: { ...shared.numVectors(8), ...LEARNING },
-    maxTrainSteps: { ...shared.maxTrainSteps(800), ...LEARNING },
+    // Tokens are learned once: pairs were made with them.
+    maxTrainSteps: { ...shared.maxTrainSteps(800), ...LEARNING, description: "How long to train.", changeable: false },
     trainBatchSize: { ...shared.trainBatchSize(4), ...LEARNING },
     augmentedCopies: { ...shared.augmentedCopies, ...LEARNING },
     learningRate: { ...shared.learningRate(0.02, "Step size for the learned tokens."), ...LEARNING },

@@ -86,7 +86,7 @@ export default defineCommand({
       default: true,
     },
     maxTrainSteps: shared.maxTrainStepsOr(`${TUNED_STEPS}, with --no-tune ${STEPS}`, "How long to train them."),
-    maskTrainSteps: { ...shared.maxTrainSteps(80), description: "How long to train the mask embeddings." },
+    maskTrainSteps: shared.maxTrainSteps(80, "How long to train the mask embeddings."),
     trainBatchSize: shared.trainBatchSizeOr(`${BATCH}, where the U-Net is trained along ${TUNED.batch}`),
     batchSize: shared.batchSize,
     sampler: { ...shared.sampler, default: "dpm++sde" },

@@ -95,14 +95,12 @@ export default defineCommand({
       max: 512,
     },
     autoencoderSteps: {
-      type: "integer",
-      unit: "steps",
-      description: "How long to train the autoencoder.",
-      default: 20000,
-      min: 1,
-      changeable: true,
+      ...shared.maxTrainSteps(20000),
+      description:
+        "How long to train the autoencoder. A resumed run may be given another number, as of --max-train-steps, until the " +
+        "autoencoder is done.",
     },
-    maxTrainSteps: { ...shared.maxTrainSteps(20000), description: "How long to train the U-Net and the text tower." },
+    maxTrainSteps: shared.maxTrainSteps(20000, "How long to train the U-Net and the text tower."),
     trainBatchSize: batchSize("Images in one step of the U-Net.", GPU_BATCH.unet),
     autoencoderBatchSize: batchSize("Crops in one step of the autoencoder.", GPU_BATCH.autoencoder),
     learningRate: shared.learningRate(0.0008, "Step size for the U-Net and the text tower."),

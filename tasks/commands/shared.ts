@@ -207,12 +207,17 @@ export const saveMaps = {
   default: false,
 } as const satisfies Flag;
 
+/** What `changeable` means for a training's steps, of which rates are shares: the steps before had those of another length. */
+const ANOTHER_LENGTH =
+  "A resumed run may be given another number: rates that fall then follow its length, and it ends " +
+  "otherwise than one that had it from the start.";
+
 /** A model's training steps; `changeable`, so that a resumed run may go on further. */
-export function maxTrainSteps(steps: number) {
+export function maxTrainSteps(steps: number, description = "How long to train.") {
   return {
     type: "integer",
     unit: "steps",
-    description: "How long to train.",
+    description: `${description} ${ANOTHER_LENGTH}`,
     default: steps,
     min: 1,
     changeable: true,
@@ -224,7 +229,14 @@ export function maxTrainSteps(steps: number) {
  * @param otherwise the defaults, in words
  */
 export function maxTrainStepsOr(otherwise: string, description = "How long to train.") {
-  return { type: "integer", unit: "steps", description, otherwise, min: 1, changeable: true } as const satisfies Flag;
+  return {
+    type: "integer",
+    unit: "steps",
+    description: `${description} ${ANOTHER_LENGTH}`,
+    otherwise,
+    min: 1,
+    changeable: true,
+  } as const satisfies Flag;
 }
 
 export function trainBatchSize(images: number) {

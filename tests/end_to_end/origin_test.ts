@@ -134,3 +134,15 @@ test("generate-masks: masks of two trainings are not mixed", async () => {
   await shop.good(`${training} --overwrite`);
   await refused(`${line} --count 3 --out @masks --resume`, /masks began with other mask embeddings$/);
 });
+
+test("another length on --resume: a constant rate gives what that length gives, one that falls does not", async () => {
+  for (const scheduler of ["constant", "fall"]) {
+    const line = `${TRAININGS["train-masks"].line} --lr-scheduler ${scheduler}`.replace("steps 2", "steps 4");
+    const longer = line.replace("steps 4", "steps 6");
+    await shop.good(`${line} --out @${scheduler}-4`);
+    await shop.good(`${longer} --out @${scheduler}-4 --resume`);
+    await shop.good(`${longer} --out @${scheduler}-6`);
+    const [resumed, whole] = [4, 6].map((steps) => shop.products(`${scheduler}-${steps}`)["embeddings.safetensors"]);
+    assert.equal(resumed === whole, scheduler === "constant");
+  }
+});

@@ -171,6 +171,17 @@ Deno.test("nearest() suggests only what is near", () => {
   assert.equal(kebab("numSpatialVectors"), "num-spatial-vectors");
 });
 
+Deno.test("the help of a training's length says what another one means on --resume", () => {
+  for (const name of ["train", "train-masks", "adapt", "pretrain", "inspect-train", "demo"]) {
+    const help = commandHelp(commands.find((command) => command.name === name)!, name).replace(/\s+/g, " ");
+    assert.match(
+      help,
+      /--max-train-steps (?:(?! --).)*A resumed run may be given another number: rates that fall then follow/,
+      name,
+    );
+  }
+});
+
 Deno.test("every command's table is sound and its help shows every flag", () => {
   for (const command of commands) {
     const help = commandHelp(command, command.name);
