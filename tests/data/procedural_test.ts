@@ -171,11 +171,13 @@ Deno.test("the mixture: about 30 % whole, 60 % damaged, 10 % mask pictures, whic
   );
 });
 
-Deno.test("a mixture of some kinds of damage only has no whole parts", () => {
+Deno.test("a part of the mixture: some kinds of damage only, none whole; pictures of masks only", () => {
+  const kinds = ["circle", "thread"] as const;
   for (let index = 0; index < 30; index++) {
-    const { defect, mask } = pretrainingSample(2, index, ["circle", "thread"]);
+    const { defect, mask } = pretrainingSample(2, index, { kinds });
     assert.ok(defect === "circle" || defect === "thread", `picture ${index}: ${defect}`);
     assert.ok(mask.includes(255));
+    assert.ok(pretrainingSample(2, index, { kinds, masks: true }).maskPicture);
   }
 });
 

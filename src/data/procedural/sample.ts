@@ -50,9 +50,16 @@ function damaged(
   return { defect, bad, mask };
 }
 
+/** A part of the pretraining mixture. */
+export interface Only {
+  readonly kinds?: readonly DefectKind[];
+  /** Pictures of masks only. */
+  readonly masks?: true;
+}
+
 /**
  * Picture `index` of the pretraining mixture; it depends on (seed, index) alone.
- * @param kinds with damage of these kinds only, none whole; left out, all kinds and 30 % whole parts
+ * @param only pictures with damage of some kinds, none whole; pictures of masks; left out, the mixture
  * @example
  * ```ts
  * import { pretrainingSample } from "./sample.ts";
@@ -60,8 +67,8 @@ function damaged(
  * if (a.image.some((v, i) => v !== b.image[i])) throw new Error("not reproducible");
  * ```
  */
-export function pretrainingSample(seed: number, index: number, kinds?: readonly DefectKind[]): ProceduralSample {
-  const random = new Random(seed, "pretraining", index), choice = random.uniform(kinds ? 0.3 : 0, 1);
+export function pretrainingSample(seed: number, index: number, only?: Only): ProceduralSample {
+  const random = new Random(seed, "pretraining", index), choice = random.uniform(only?.masks ? 0.9 : only ? 0.3 : 0, 1);
   const material = random.pick(MATERIALS), good = surface(random, material), color = colorName(good.color);
   if (choice < 0.3) {
     return {
@@ -72,7 +79,7 @@ export function pretrainingSample(seed: number, index: number, kinds?: readonly 
       maskPicture: false,
     };
   }
-  const { defect, bad, mask } = damaged(random, good, kinds);
+  const { defect, bad, mask } = damaged(random, good, only?.kinds);
   const looks = looksOf(good.rgb, bad.rgb, bad.alpha);
   if (choice < 0.9) {
     const text = caption(random, { material, color, defect, looks });
