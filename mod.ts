@@ -68,7 +68,15 @@
 export { UserError } from "./src/errors.ts";
 export { Random } from "./src/random/philox.ts";
 
-export { type Access, Gpu, type GpuOptions, type Kernel, type Pipeline, type Precision } from "./src/gpu/device.ts";
+export {
+  type Access,
+  Gpu,
+  type GpuOptions,
+  type Kernel,
+  type Pipeline,
+  type Precision,
+  type Suspect,
+} from "./src/gpu/device.ts";
 export type { KernelTime, Scalar } from "./src/gpu/program.ts";
 export type { Defines } from "./src/gpu/template.ts";
 export { compile, type Compiled, type Feed, type Outputs } from "./src/graph/compile.ts";
