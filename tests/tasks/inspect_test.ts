@@ -255,14 +255,11 @@ test("inspect: pairs behind which a test image stands are told of in one line, i
   const told = async (line: string) => [...(await shop.good(line)).err.matchAll(warning)].length;
   const baseline = "baseline --method crop-paste --data @data --part plate --count 2";
   await shop.good(`${baseline} --official-split --out @leaking`);
-  assert.match(
-    (await shop.good(`${baseline} --out @clean`)).err,
-    /^learning from 4 of 12 pairs: .*--all-pairs takes all/m,
-  );
-  assert.match(
-    (await shop.good(`${baseline} --all-pairs --out @whole`)).err,
-    /^learning from all 12 pairs: none is left/m,
-  );
+  const [, third, of] = /^learning from (\d+) of (\d+) pairs: .*--all-pairs takes all/m
+    .exec((await shop.good(`${baseline} --out @clean`)).err)!.map(Number);
+  assert.ok(third < of);
+  const { err } = await shop.good(`${baseline} --all-pairs --out @whole`);
+  assert.match(err, new RegExp(`^learning from all ${of} pairs: none is left to test on$`, "m"));
   for (const [pairs, count] of [["leaking", 1], ["whole", 1], ["clean", 0]] as const) {
     assert.equal(await told(`inspect train --pairs @${pairs} --data @data ${SIZE} --out @${pairs}-unet`), count);
     assert.equal(await told(`inspect test --train-run @${pairs}-unet --data @data --out @${pairs}-test`), count);
