@@ -329,6 +329,7 @@ test(
         "checkpoints/00000004.ckpt",
         "config.json",
         "loss.jsonl",
+        "origin.json",
       ]);
       assert.ok(mount("-o", "remount,size=16m"));
       await shop.good(`${line} --out @disk/run --resume`);

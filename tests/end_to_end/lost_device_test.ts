@@ -30,8 +30,8 @@ Deno.test({
     const whole = shop.contents("whole"), kept = shop.contents("lost"), names = Object.keys(kept).sort();
     const saved = names.filter((name) => name.endsWith(".ckpt"));
     assert.ok(saved.length >= 2 && saved.length < 8, `${names}`);
-    assert.deepEqual(names, [...saved, "config.json", "loss.jsonl"]);
-    for (const name of [...saved, "config.json"]) assert.ok(kept[name] === whole[name], `${name} differs`);
+    assert.deepEqual(names, [...saved, "config.json", "loss.jsonl", "origin.json"]);
+    for (const name of [...saved, "config.json", "origin.json"]) assert.ok(kept[name] === whole[name], `${name} differs`);
     const losses = kept["loss.jsonl"].trimEnd().split("\n");
     assert.deepEqual(losses, whole["loss.jsonl"].split("\n").slice(0, losses.length));
     assert.ok(losses.length >= saved.length, `${losses.length} lines`);
