@@ -31,7 +31,9 @@ Deno.test({
     const saved = names.filter((name) => name.endsWith(".ckpt"));
     assert.ok(saved.length >= 2 && saved.length < 8, `${names}`);
     assert.deepEqual(names, [...saved, "config.json", "loss.jsonl", "origin.json"]);
-    for (const name of [...saved, "config.json", "origin.json"]) assert.ok(kept[name] === whole[name], `${name} differs`);
+    for (const name of [...saved, "config.json", "origin.json"]) {
+      assert.ok(kept[name] === whole[name], `${name} differs`);
+    }
     const losses = kept["loss.jsonl"].trimEnd().split("\n");
     assert.deepEqual(losses, whole["loss.jsonl"].split("\n").slice(0, losses.length));
     assert.ok(losses.length >= saved.length, `${losses.length} lines`);
