@@ -258,9 +258,9 @@ test("inspect: pairs behind which a test image stands are told of in one line, i
   const [, third, of] = /^learning from (\d+) of (\d+) pairs: .*--all-pairs takes all/m
     .exec((await shop.good(`${baseline} --out @clean`)).err)!.map(Number);
   assert.ok(third < of);
-  const { err } = await shop.good(`${baseline} --all-pairs --out @whole`);
+  const { err } = await shop.good(`${baseline} --all-pairs --out @unsplit`);
   assert.match(err, new RegExp(`^learning from all ${of} pairs: none is left to test on$`, "m"));
-  for (const [pairs, count] of [["leaking", 1], ["whole", 1], ["clean", 0]] as const) {
+  for (const [pairs, count] of [["leaking", 1], ["unsplit", 1], ["clean", 0]] as const) {
     assert.equal(await told(`inspect train --pairs @${pairs} --data @data ${SIZE} --out @${pairs}-unet`), count);
     assert.equal(await told(`inspect test --train-run @${pairs}-unet --data @data --out @${pairs}-test`), count);
   }
