@@ -126,7 +126,7 @@ export default defineCommand({
   ],
   async run(options, context) {
     const kinds = openKinds(options, context), { method } = options;
-    tellLearned(kinds, options, context);
+    tellLearned(kinds, options, context, "--all-pairs");
     if (isModelFree(method)) return await makeBaseline(kinds, { ...options, method }, context);
     await requireAdapter();
     await makeInversionBaseline(await openBase(options.model), kinds, { ...options, method }, context);

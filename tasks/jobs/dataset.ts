@@ -68,19 +68,23 @@ export function learnedKinds(
   return known;
 }
 
-/** Says how many pairs are learned from, since the rest of them goes unused without a test. */
+/**
+ * Says how many pairs are learned from, since the rest of them goes unused without a test.
+ * @param flag what takes all of them; `demo` and `reproduce` run `train` too and have no such flag
+ */
 export function tellLearned(
   kinds: readonly Kind[],
   { officialSplit, allPairs }: Pick<Selection, "officialSplit" | "allPairs">,
   { log }: Pick<Context, "log">,
+  flag = "train --all-pairs",
 ): void {
-  const count = (which: "train" | "pairs") => kinds.reduce((sum, { defect }) => sum + defect[which].length, 0);
+  const count = (list: "train" | "pairs") => kinds.reduce((sum, { defect }) => sum + defect[list].length, 0);
   const [learned, all] = [count("train"), count("pairs")];
   if (allPairs) return log(`learning from all ${all} pairs: none is left to test on`);
-  const first = officialSplit
+  const which = officialSplit
     ? "images 0 to N//3 of each kind"
-    : "the first third of each kind, the rest being for tests";
-  log(`learning from ${learned} of ${all} pairs: ${first}${officialSplit ? "" : " (--all-pairs takes all)"}`);
+    : `the first third of each kind, the rest being for tests (${flag} takes all)`;
+  log(`learning from ${learned} of ${all} pairs: ${which}`);
 }
 
 /** Flags of a run that name the runs it rests on. */
